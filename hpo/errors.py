@@ -1,0 +1,85 @@
+"""The one exception tree. A message says the value, the rule and the remedy.
+
+HpoError
+├── ConfigError          the space file or the command line            exit 2
+├── DataError            the user's rows                               exit 2
+├── ModelError           the pretrained model                          exit 2
+├── StudyExistsError     a study of that name is there already         exit 2
+├── NoTrialFinishedError nothing to choose a winner from               exit 3
+├── ServiceError         the Hub, MLflow, Ray, a database or a disk    exit 4
+├── StudyLockedError     another driver holds the study                exit 75
+└── TrialError           one trial went wrong; the search goes on
+    ├── DivergedError    loss or metric is not finite
+    └── DeadParameterError  a sampled value is not live in the training
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+
+class HpoError(Exception):
+    """Base of everything that this program raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a space file. `where` is the path of the key, `line` counts from 1."""
+
+    where: str
+    message: str
+    file: Path | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = f" ({self.file}:{self.line})" if self.file and self.line else f" ({self.file})" if self.file else ""
+        return f"{self.where}: {self.message}{place}" if self.where else f"{self.message}{place}"
+
+
+class ConfigError(HpoError):
+    """Every problem of a space file or a command line, reported together."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class DataError(HpoError):
+    exit_code = 2
+
+
+class ModelError(HpoError):
+    exit_code = 2
+
+
+class StudyExistsError(HpoError):
+    exit_code = 2
+
+
+class NoTrialFinishedError(HpoError):
+    exit_code = 3
+
+
+class ServiceError(HpoError):
+    exit_code = 4
+
+
+class StudyLockedError(HpoError):
+    exit_code = 75
+
+
+class TrialError(HpoError):
+    """One trial went wrong. It is told FAIL; the search goes on."""
+
+
+class DivergedError(TrialError):
+    """A loss or a metric is not finite."""
+
+
+class DeadParameterError(TrialError):
+    """A sampled value is not what the model, optimiser or schedule holds."""

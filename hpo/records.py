@@ -1,0 +1,195 @@
+"""What crosses the borders between rooms: trials, reports, and the events that trackers are fed.
+
+Everything here is frozen and turns into JSON and back. Must not know who makes or reads it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal, Protocol, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hpo.space import Scalar
+
+
+class TrialState(StrEnum):
+    """Where a trial is. PRUNED: stopped by the scheduler. FAILED: diverged or broken. Neither is ever best."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+    @property
+    def is_finished(self) -> bool:
+        return self in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)
+
+
+class Verdict(StrEnum):
+    """What the scheduler says to a report."""
+
+    CONTINUE = "continue"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """Separate seeds, so that the head's initial weights and the order of the rows vary one by one."""
+
+    init: int
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialConfig:
+    """One assignment to train. `params` holds fixed and sampled values, without those that are inactive.
+
+    rungs: fractions (0, 1] of this trial's own optimiser steps at which it evaluates, besides every epoch's end.
+    keep_above: a trial whose best value is worse can no longer be among the study's best; it writes no checkpoint.
+    """
+
+    number: int
+    params: Mapping[str, Scalar]
+    seeds: Seeds
+    rungs: tuple[float, ...] = (1.0,)
+    keep_above: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a trial says at one evaluation.
+
+    step: optimiser steps done. progress: step / all steps of this trial. metrics: validation metrics under their
+    plain names (accuracy), and what goes with them (loss, train_loss, learning_rate, epoch, seconds, ...).
+    done: the last report of the trial; its `checkpoint` is the folder of the best weights, if they were written.
+    """
+
+    step: int
+    progress: float
+    metrics: Mapping[str, float]
+    done: bool = False
+    checkpoint: Path | None = None
+
+
+class Objective(Protocol):
+    """What a runner runs: a generator of reports. Whoever pulls may stop pulling; `close()` then cleans up."""
+
+    def __call__(self, config: TrialConfig) -> Iterator[Report]: ...
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class TrialRecord(Record):
+    """A trial as the ledger knows it.
+
+    origin: who proposed it (`default`, `bert-paper-grid`, `first`, or the sampler's name).
+    curve: the searched metric by step. value: the best of it, in the metric's own direction; None unless COMPLETE.
+    metrics: all metrics of the best step, and the trial's totals. reason: why it was pruned or failed.
+    """
+
+    number: int
+    state: TrialState
+    origin: str
+    params: dict[str, Scalar]
+    value: float | None = None
+    curve: dict[int, float] = Field(default_factory=dict)
+    metrics: dict[str, float] = Field(default_factory=dict)
+    seeds: Seeds
+    checkpoint: Path | None = None
+    seconds: float | None = None
+    reason: str | None = None
+
+
+class DatasetRecord(Record):
+    """One split as it was used. digest: sha256 over its rows, in hexadecimal. source: where it came from, in words."""
+
+    name: str
+    split: Literal["train", "validation", "test"]
+    rows: int
+    digest: str
+    source: str
+    columns: dict[str, str] = Field(default_factory=dict)
+
+
+class Event(Record):
+    """One thing that happened, with the time in seconds since the epoch. Applying it twice changes nothing."""
+
+    time: float
+
+
+class StudyStarted(Event):
+    """The study runs. Comes again after every resume. `document` is the resolved space file."""
+
+    kind: Literal["study_started"] = "study_started"
+    study: str
+    metric: str
+    mode: Literal["min", "max"]
+    document: str
+    params: dict[str, Scalar]
+    tags: dict[str, str]
+    datasets: tuple[DatasetRecord, ...]
+
+
+class TrialStarted(Event):
+    kind: Literal["trial_started"] = "trial_started"
+    number: int
+    origin: str
+    params: dict[str, Scalar]
+    tags: dict[str, str] = Field(default_factory=dict)
+
+
+class TrialReported(Event):
+    kind: Literal["trial_reported"] = "trial_reported"
+    number: int
+    step: int
+    metrics: dict[str, float]
+
+
+class TrialFinished(Event):
+    """`metrics` are of the best step (best_accuracy, ...) and the trial's totals."""
+
+    kind: Literal["trial_finished"] = "trial_finished"
+    number: int
+    state: TrialState
+    metrics: dict[str, float]
+    step: int = 0
+    reason: str | None = None
+
+
+class StudyStopped(Event):
+    """The driver leaves before the budget is used; trials still running will go on with the next resume."""
+
+    kind: Literal["study_stopped"] = "study_stopped"
+    reason: str
+
+
+class StudyFinished(Event):
+    """The budget is used. `files` are reports to show on the study's page."""
+
+    kind: Literal["study_finished"] = "study_finished"
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    files: tuple[Path, ...] = ()
+
+
+AnyEvent: TypeAlias = Annotated[
+    StudyStarted | TrialStarted | TrialReported | TrialFinished | StudyStopped | StudyFinished,
+    Field(discriminator="kind"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a model says on the rows of a split, row by row, with the truth beside it.
+
+    predictions: one number a row (class id or score). references: the same. metrics: over all rows.
+    """
+
+    predictions: Sequence[float]
+    references: Sequence[float]
+    metrics: Mapping[str, float] = field(default_factory=dict)
