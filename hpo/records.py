@@ -193,3 +193,29 @@ class Answers:
     predictions: Sequence[float]
     references: Sequence[float]
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class StudySummary(Record):
+    """What a finished study answers: what won, what tuning bought, and where the winner is now.
+
+    best: the winner. baseline: the default configuration, trained by the same study. test_*: metrics on the test
+    split, opened once; None where the study has no promotion or no test rows. counts: trials by state.
+    decision: `promote` or `keep`, with reasons. model_uri: models:/NAME@ALIAS. seconds: wall time of this run.
+    """
+
+    study: str
+    metric: str
+    mode: Literal["min", "max"]
+    best: TrialRecord
+    baseline: TrialRecord | None = None
+    test_best: dict[str, float] | None = None
+    test_baseline: dict[str, float] | None = None
+    counts: dict[TrialState, int] = Field(default_factory=dict)
+    decision: str | None = None
+    reasons: tuple[str, ...] = ()
+    model_uri: str | None = None
+    tracking_uri: str = ""
+    experiment: str = ""
+    parent_run_id: str | None = None
+    seconds: float = 0.0
+    test_rows: int = 0
