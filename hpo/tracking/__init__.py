@@ -1,0 +1,63 @@
+"""Trackers: one-way mirrors of a study, fed with events. Here: where the mirror stands, and what a tracker is.
+
+Must not import mlflow: a space file is checked against `TrackingConfig` before anything heavy is loaded. What a
+tracker shows is never read back by the study.
+"""
+
+import re
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from hpo.records import AnyEvent
+
+__all__ = ["Tracker", "TrackingConfig"]
+
+_REMEDY = "write sqlite:///FILE.db, postgresql+psycopg2://USER:PASSWORD@HOST/DATABASE or http(s)://HOST:PORT"
+
+
+class TrackingConfig(BaseModel):
+    """Where MLflow keeps what it is told. experiment: the MLflow experiment; None takes the study's name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    uri: str = "sqlite:///mlflow.db"
+    experiment: str | None = None
+
+    @field_validator("uri")
+    @classmethod
+    def _is_a_store_that_mlflow_takes(cls, uri: str) -> str:
+        scheme, mark, rest = uri.partition(":")
+        if not mark or scheme == "file" or uri.startswith((".", "/")) or re.match(r"^[A-Za-z]:[\\/]", uri):
+            raise ValueError(f"{uri!r} is a folder, and MLflow 3 refuses file stores (./mlruns); {_REMEDY}")
+        if scheme == "postgresql":
+            raise ValueError(f"{_hidden(uri)!r} names no driver; write postgresql+psycopg2:{_hidden(rest)}")
+        if scheme == "sqlite":
+            if not re.match(r"^///[^?]+", rest) or rest == "///:memory:":
+                raise ValueError(f"{uri!r} names no database file; write sqlite:///FILE.db")
+        elif scheme not in ("postgresql+psycopg2", "http", "https") or not re.match(r"^//[^/]+", rest):
+            raise ValueError(f"{_hidden(uri)!r} is not a store that MLflow can be given here; {_REMEDY}")
+        return uri
+
+    @field_validator("experiment")
+    @classmethod
+    def _is_a_name(cls, experiment: str | None) -> str | None:
+        if experiment is not None and not experiment.strip():
+            raise ValueError(f"{experiment!r} is not a name; leave it out to take the study's name")
+        return experiment
+
+
+class Tracker(Protocol):
+    """Is told what happened, in order. An event may come twice after a crash; the second time changes nothing.
+
+    `apply` raises ServiceError while the service behind it is away, and is then called again with the same event.
+    """
+
+    def apply(self, event: AnyEvent) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _hidden(uri: str) -> str:
+    """The same without its password: an error is shown on screens and in logs."""
+    return re.sub(r"(//[^/:@]*):.*@", r"\1:***@", uri)
