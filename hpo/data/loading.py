@@ -1,0 +1,133 @@
+"""From the `data:` section to the splits of a study: read, check, cut, limit, digest.
+
+The driver calls this once; trials get encoded rows only. Must not know tasks or models.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpo.data.config import DataConfig
+from hpo.data.files import read_files
+from hpo.data.source import LabelKind, Layout, Source, SplitName, clean, is_hidden
+from hpo.data.splits import arrange
+from hpo.errors import DataError
+from hpo.records import DatasetRecord
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The rows of a study: the needed columns, in order. Texts are large_string.
+
+    Labels are float64 (regression), large_string, or a dictionary whose order is that of the class ids (where the
+    Hub says it). notes: what was dropped or left out, and why. test: None where no labelled test rows are there.
+    """
+
+    train: "pa.Table"
+    validation: "pa.Table"
+    test: "pa.Table | None"
+    records: tuple[DatasetRecord, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def tables(self) -> "dict[SplitName, pa.Table]":
+        tables: dict[SplitName, pa.Table] = {"train": self.train, "validation": self.validation}
+        return tables if self.test is None else tables | {"test": self.test}
+
+    @property
+    def digest(self) -> str:
+        """Of all splits together, in hexadecimal."""
+        return hashlib.sha256("".join(f"{own.split}:{own.digest}" for own in self.records).encode()).hexdigest()
+
+
+def load(
+    config: DataConfig,
+    *,
+    texts: Sequence[str],
+    label: str,
+    label_kind: LabelKind,
+    base: Path,
+    seed: int,
+    cache: Path,
+    announce: Callable[[str], None],
+) -> Splits:
+    """Read the splits that `config` describes. The same rows and seed give the same splits.
+
+    texts: one or two columns. base: where relative paths of `data.files` start. cache: a folder for what is slow to
+    make. announce: told of each slow step before it begins.
+    Errors: DataError (the rows), ServiceError (the Hub, the disk).
+    """
+    layout = Layout(tuple(texts), label, label_kind)
+    source = _read(config, layout, base, cache, announce)
+    notes = list(source.notes)
+    splits = dict(source.splits)
+    if config.test is not None:
+        splits.pop("test", None)
+    elif "test" not in splits or is_hidden(splits["test"], label):
+        why = "the labels of the test split are hidden" if splits.pop("test", None) else "there is no test split"
+        notes.append(f"{why}: nothing is tested; cut one with data.test: {{from: train, rows: 2000}}")
+    if config.validation is not None:
+        splits.pop("validation", None)
+    elif "validation" not in splits or is_hidden(splits["validation"], label):
+        raise DataError(
+            f"data: {source.name} has no labelled validation split, and a search needs one; "
+            "cut it with data.validation: {from: train, rows: 1000}"
+        )
+    tables: dict[SplitName, pa.Table] = {name: clean(split, layout) for name, split in splits.items()}
+    arranged, more = arrange(tables, config, layout, seed)
+    records = _records(arranged, source, config, seed)
+    return Splits(arranged["train"], arranged["validation"], arranged.get("test"), records, (*notes, *more))
+
+
+def _read(config: DataConfig, layout: Layout, base: Path, cache: Path, announce: Callable[[str], None]) -> Source:
+    if config.files is not None:
+        return read_files(config.files, base=base, columns=layout.columns)
+    if config.hub is not None:
+        from hpo.data.hub import read_hub
+
+        return read_hub(config, columns=layout.columns, label=layout.label, announce=announce)
+    from hpo.data.docstrings import read_docstrings
+
+    return read_docstrings(columns=layout.columns, cache=cache, announce=announce)
+
+
+def _records(
+    tables: Mapping[SplitName, "pa.Table"], source: Source, config: DataConfig, seed: int
+) -> tuple[DatasetRecord, ...]:
+    records = []
+    for name in ("train", "validation", "test"):
+        if name not in tables:
+            continue
+        table, cut = tables[name], {"train": None, "validation": config.validation, "test": config.test}[name]
+        origin = source.origins[cut.from_ if cut else name]
+        if cut:
+            origin += f"; {cut.rows} rows cut by seed {seed}"
+        most: int | None = getattr(config.limit, name)
+        if most is not None and most == len(table):
+            origin += f"; at most {most} rows by seed {seed}"
+        columns = {field.name: _type(field) for field in table.schema}
+        records.append(
+            DatasetRecord(
+                name=source.name, split=name, rows=len(table), digest=digest(table), source=origin, columns=columns
+            )
+        )
+    return tuple(records)
+
+
+def _type(field: "pa.Field") -> str:
+    return "double" if str(field.type) == "double" else "string"
+
+
+def digest(table: "pa.Table") -> str:
+    """sha256 over all values in order, row after row, each with its length: equal only for equal rows."""
+    content = hashlib.sha256("\t".join(table.column_names).encode())
+    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        for value in row:
+            data = (value if isinstance(value, str) else repr(value)).encode("utf-8", "surrogatepass")
+            content.update(len(data).to_bytes(8, "little") + data)
+    return content.hexdigest()

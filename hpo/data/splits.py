@@ -1,0 +1,156 @@
+"""Cutting held-out rows out of other splits, limiting rows, and keeping held-out texts out of the training rows.
+
+All choices follow from a seed alone, and from the rows; those that are chosen stay in their order. Must not know
+where rows come from.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from hpo.data.config import Cut, DataConfig
+from hpo.data.source import SPLITS, Layout, SplitName
+from hpo.encoded import Array
+from hpo.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Tables: TypeAlias = "dict[SplitName, pa.Table]"
+
+_STREAMS = {"cut test": 1, "cut validation": 2, "limit train": 3, "limit validation": 4, "limit test": 5}
+"""A random stream for each choice, so that one of them does not change the others."""
+
+
+def arrange(
+    tables: Mapping[SplitName, "pa.Table"], config: DataConfig, layout: Layout, seed: int
+) -> tuple[Tables, tuple[str, ...]]:
+    """The splits that the study uses, and notes on the rows that were moved or dropped.
+
+    The test is cut first, so that nothing else changes which rows it holds; then the validation; then come limits.
+    Errors: DataError.
+    """
+    splits = dict(tables)
+    notes: list[str] = []
+    cuts: dict[SplitName, Cut | None] = {"test": config.test, "validation": config.validation}
+    for name, cut in cuts.items():
+        if cut is None:
+            continue
+        if cut.from_ not in splits:
+            raise DataError(f"data.{name}: there is no {cut.from_} split to cut {cut.rows} rows from; cut from train")
+        if name in splits:
+            notes.append(f"the published {name} split is not used: {name} is cut from {cut.from_}")
+        chosen = _choose(splits[cut.from_], cut.rows, layout, seed, f"cut {name}", cut.from_)
+        splits[name] = splits[cut.from_].take(chosen)
+        splits[cut.from_] = splits[cut.from_].take(np.setdiff1d(np.arange(len(splits[cut.from_])), chosen))
+        held_out = _texts(splits[name], layout)
+        for other in ("train", cut.from_):
+            splits[other], dropped = _without(splits[other], held_out, layout)
+            if dropped:
+                notes.append(f"{dropped} rows dropped from {other}: their text is in the rows cut for {name}")
+    notes += _overlaps(splits, config, layout)
+    for split in SPLITS:
+        most: int | None = getattr(config.limit, split)
+        if split in splits and most is not None and most < len(splits[split]):
+            splits[split] = splits[split].take(_choose(splits[split], most, layout, seed, f"limit {split}", split))
+    check(splits, layout)
+    return splits, tuple(notes)
+
+
+def check(splits: Mapping[SplitName, "pa.Table"], layout: Layout) -> None:
+    """DataError where a split has no rows, or where training rows cannot teach the labels of the others."""
+    for name, table in splits.items():
+        if not len(table):
+            raise DataError(f"data: no rows are left in {name}; cut fewer rows")
+    if layout.kind == "number":
+        return
+    known = set(_labels(splits["train"], layout))
+    if len(known) < 2:
+        raise DataError(
+            f"data: all {len(splits['train'])} train rows have the label {min(known)!r}; two classes are the least "
+            "(or set task.problem_type: regression)"
+        )
+    for name, table in splits.items():
+        strange = sorted(set(_labels(table, layout)) - known)
+        if strange:
+            raise DataError(
+                f"data: {name} has the label {strange[0]!r}, which no train row has; add such rows to train "
+                f"or remove them from {name} (labels in train: {', '.join(sorted(known)[:20])})"
+            )
+
+
+def _choose(table: "pa.Table", rows: int, layout: Layout, seed: int, purpose: str, source: str) -> Array:
+    """(rows,) sorted row numbers; by label where labels are classes. Errors: DataError."""
+    what = f"data.{purpose.replace('cut ', '').replace('limit ', 'limit.')}"
+    cutting = purpose.startswith("cut")
+    if cutting and rows >= len(table):
+        raise DataError(f"{what}: {rows} rows cut from {source}, which has {len(table)}; cut fewer, some must be left")
+    generator = np.random.default_rng([seed, _STREAMS[purpose]])
+    if layout.kind == "number":
+        chosen: Array = np.sort(generator.permutation(len(table))[:rows])
+        return chosen
+    names, ids, counts = np.unique(_labels(table, layout), return_inverse=True, return_counts=True)
+    if cutting and counts.min() < 2:
+        rare = names[counts.argmin()]
+        raise DataError(
+            f"{what}: the class {rare!r} has 1 row in {source}, and a cut by class needs 2; "
+            "add rows of it, or remove or merge the class"
+        )
+    if rows < len(names):
+        raise DataError(f"{what}: {rows} rows are fewer than the {len(names)} classes; use at least {len(names)}")
+    quotas = _quotas(counts, rows, keep=int(cutting))
+    parts = [generator.permutation(np.flatnonzero(ids == each))[:quota] for each, quota in enumerate(quotas)]
+    together: Array = np.sort(np.concatenate(parts))
+    return together
+
+
+def _quotas(counts: Array, rows: int, keep: int) -> Array:
+    """How many rows of each class: in proportion, at least one, at most all but `keep`; together `rows`.
+
+    Largest remainders first. The bounds give way only where they contradict `rows`.
+    """
+    exact = counts * (rows / counts.sum())
+    quotas: Array = np.clip(np.floor(exact).astype(np.int64), 1, counts - keep)
+    while (missing := rows - int(quotas.sum())) != 0:
+        step = 1 if missing > 0 else -1
+        free = quotas < counts - keep if missing > 0 else quotas > 1
+        if not free.any():
+            free = quotas < counts if missing > 0 else quotas > 0
+        gain = np.where(free, (exact - quotas) * step, -np.inf)
+        quotas[np.argsort(-gain, kind="stable")[: min(abs(missing), int(free.sum()))]] += step
+    return quotas
+
+
+def _texts(table: "pa.Table", layout: Layout) -> list[tuple[str, ...]]:
+    """Texts row by row, as they compare: lower case, single blanks."""
+    columns = [[" ".join(text.lower().split()) for text in table[name].to_pylist()] for name in layout.texts]
+    return list(zip(*columns, strict=True))
+
+
+def _labels(table: "pa.Table", layout: Layout) -> list[str]:
+    labels: list[str] = table[layout.label].to_pylist()
+    return labels
+
+
+def _without(table: "pa.Table", texts: list[tuple[str, ...]], layout: Layout) -> tuple["pa.Table", int]:
+    """The rows whose text is not among `texts`, and how many were."""
+    held_out = set(texts)
+    kept = np.array([text not in held_out for text in _texts(table, layout)], dtype=bool)
+    return table.take(np.flatnonzero(kept)), int(len(kept) - kept.sum())
+
+
+def _overlaps(splits: Mapping[SplitName, "pa.Table"], config: DataConfig, layout: Layout) -> list[str]:
+    """Notes on texts that published splits share; these stay as they were published."""
+    texts = {name: _texts(table, layout) for name, table in splits.items()}
+    known = {name: set(rows) for name, rows in texts.items()}
+    pairs: list[tuple[SplitName, SplitName]] = [("validation", "train"), ("test", "train"), ("test", "validation")]
+    notes = []
+    for held_out, other in pairs:
+        if held_out not in texts or other not in texts:
+            continue
+        shared = sum(count for text, count in Counter(texts[held_out]).items() if text in known[other])
+        if shared:
+            notes.append(f"{shared} of {len(texts[held_out])} {held_out} rows have a text that is in {other}, too")
+    return notes

@@ -1,0 +1,126 @@
+"""Metrics, as `evaluate.Metric` classes: scikit-learn and scipy do the arithmetic, nothing comes from the network.
+
+Importing this module is light; `evaluate` (seconds) is imported when the first metric is computed, once a process.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from hpo.encoded import Array
+
+if TYPE_CHECKING:
+    import evaluate
+
+FALLING = frozenset({"loss", "mse"})
+"""The metrics of which less is better."""
+
+
+def mode_of(metric: str) -> Literal["min", "max"]:
+    """Whether the search minimises or maximises `metric`."""
+    return "min" if metric in FALLING else "max"
+
+
+def compute(name: str, predictions: Array, references: Array) -> float:
+    """One metric over all rows. predictions, references: (rows,), class ids or numbers."""
+    result: Mapping[str, float] = _metric(name).compute(predictions=predictions, references=references)
+    return float(result[name])
+
+
+def accuracy(predictions: Array, references: Array) -> float:
+    """Share of rows that are right."""
+    from sklearn.metrics import accuracy_score
+
+    return float(accuracy_score(references, predictions))
+
+
+def f1(predictions: Array, references: Array) -> float:
+    """F1 of class 1, as GLUE has it for MRPC and QQP. 0.0 where that class is neither there nor predicted."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(references, predictions, pos_label=1, zero_division=0.0))
+
+
+def f1_macro(predictions: Array, references: Array) -> float:
+    """Mean of the F1 of all classes that are there or predicted."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(references, predictions, average="macro", zero_division=0.0))
+
+
+def matthews_correlation(predictions: Array, references: Array) -> float:
+    """Matthews correlation (CoLA), of any number of classes. 0.0 where one side is constant."""
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(references, predictions))
+
+
+def pearson(predictions: Array, references: Array) -> float:
+    """Pearson correlation (STS-B). 0.0 where one side is constant: it is not defined there, and NaN would be taken
+    for a training that diverged."""
+    from scipy.stats import pearsonr
+
+    return 0.0 if _is_constant(predictions, references) else float(pearsonr(predictions, references).statistic)
+
+
+def spearmanr(predictions: Array, references: Array) -> float:
+    """Spearman rank correlation (STS-B). 0.0 where one side is constant, as for `pearson`."""
+    from scipy import stats
+
+    return 0.0 if _is_constant(predictions, references) else float(stats.spearmanr(predictions, references).statistic)
+
+
+def mse(predictions: Array, references: Array) -> float:
+    """Mean squared error."""
+    from sklearn.metrics import mean_squared_error
+
+    return float(mean_squared_error(references, predictions))
+
+
+def _is_constant(*columns: Array) -> bool:
+    """Whether a column has one value only, or varies by no more than rounding (scipy's own threshold)."""
+    for column in columns:
+        values = column.astype(np.float64)
+        if np.linalg.norm(values - values.mean()) <= 1e-13 * abs(values.mean()) or len(values) < 2:
+            return True
+    return False
+
+
+_CLASSIFICATION: Mapping[str, Callable[[Array, Array], float]] = {
+    "accuracy": accuracy,
+    "f1": f1,
+    "f1_macro": f1_macro,
+    "matthews_correlation": matthews_correlation,
+}
+_REGRESSION: Mapping[str, Callable[[Array, Array], float]] = {"pearson": pearson, "spearmanr": spearmanr, "mse": mse}
+
+CLASSIFICATION = tuple(_CLASSIFICATION)
+REGRESSION = tuple(_REGRESSION)
+
+
+@functools.cache
+def _metric(name: str) -> "evaluate.Metric":
+    """The `evaluate` metric of that name; one a process."""
+    import datasets
+    import evaluate
+
+    functions = {**_CLASSIFICATION, **_REGRESSION}
+    function, value = functions[name], "int64" if name in _CLASSIFICATION else "float64"
+
+    class OwnMetric(evaluate.Metric):  # type: ignore[misc]
+        def _info(self) -> "evaluate.MetricInfo":
+            columns = {"predictions": datasets.Value(value), "references": datasets.Value(value)}
+            return evaluate.MetricInfo(
+                description=function.__doc__ or name,
+                citation="",
+                inputs_description="predictions, references: one value a row",
+                features=datasets.Features(columns),
+            )
+
+        def _compute(self, predictions: Array, references: Array) -> dict[str, float]:
+            return {name: function(np.asarray(predictions), np.asarray(references))}
+
+    OwnMetric.__name__ = name
+    return OwnMetric(keep_in_memory=True)
