@@ -9,9 +9,11 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from hpo.errors import ServiceError
+from hpo.mlflow_client import without_password
 from hpo.records import AnyEvent
 
-__all__ = ["Tracker", "TrackingConfig"]
+__all__ = ["ReplayNeededError", "Tracker", "TrackingConfig"]
 
 _REMEDY = "write sqlite:///FILE.db, postgresql+psycopg2://USER:PASSWORD@HOST/DATABASE or http(s)://HOST:PORT"
 
@@ -31,12 +33,14 @@ class TrackingConfig(BaseModel):
         if not mark or scheme == "file" or uri.startswith((".", "/")) or re.match(r"^[A-Za-z]:[\\/]", uri):
             raise ValueError(f"{uri!r} is a folder, and MLflow 3 refuses file stores (./mlruns); {_REMEDY}")
         if scheme == "postgresql":
-            raise ValueError(f"{_hidden(uri)!r} names no driver; write postgresql+psycopg2:{_hidden(rest)}")
+            raise ValueError(
+                f"{without_password(uri)!r} names no driver; write postgresql+psycopg2:{without_password(rest)}"
+            )
         if scheme == "sqlite":
             if not re.match(r"^///[^?]+", rest) or rest == "///:memory:":
                 raise ValueError(f"{uri!r} names no database file; write sqlite:///FILE.db")
         elif scheme not in ("postgresql+psycopg2", "http", "https") or not re.match(r"^//[^/]+", rest):
-            raise ValueError(f"{_hidden(uri)!r} is not a store that MLflow can be given here; {_REMEDY}")
+            raise ValueError(f"{without_password(uri)!r} is not a store that MLflow can be given here; {_REMEDY}")
         return uri
 
     @field_validator("experiment")
@@ -45,6 +49,10 @@ class TrackingConfig(BaseModel):
         if experiment is not None and not experiment.strip():
             raise ValueError(f"{experiment!r} is not a name; leave it out to take the study's name")
         return experiment
+
+
+class ReplayNeededError(ServiceError):
+    """The store behind a tracker does not know the study although it was told before: tell everything again."""
 
 
 class Tracker(Protocol):
@@ -56,8 +64,3 @@ class Tracker(Protocol):
     def apply(self, event: AnyEvent) -> None: ...
 
     def close(self) -> None: ...
-
-
-def _hidden(uri: str) -> str:
-    """The same without its password: an error is shown on screens and in logs."""
-    return re.sub(r"(//[^/:@]*):.*@", r"\1:***@", uri)

@@ -1,0 +1,332 @@
+"""The MLflow mirror of a study: one parent run, one nested child a trial.
+
+Owns what a person sees in MLflow. Applies events so that a second time changes nothing: runs are found by their tags
+before they are created, and metrics carry the time of their event, which makes a repeated one the same row.
+Must not be called on a path that a trial waits for (see spool), and is never read back by the study.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpo.errors import ServiceError
+from hpo.mlflow_client import open_client, sqlite_file, translated
+from hpo.records import (
+    AnyEvent,
+    DatasetRecord,
+    StudyFinished,
+    StudyStarted,
+    StudyStopped,
+    TrialFinished,
+    TrialReported,
+    TrialStarted,
+    TrialState,
+)
+from hpo.space import Scalar
+from hpo.tracking import ReplayNeededError, TrackingConfig
+from hpo.tracking.link import Link, make_link
+from hpo.tracking.page import Row, page, varying
+from hpo.tracking.provenance import provenance
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput, Run
+
+_STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAILED: "FAILED"}
+_VALUE_LIMIT = 6_000
+_BATCH = 100
+_METRICS_BATCH = 1_000
+
+
+class MlflowTracker:
+    """Applies a study's events to an MLflow store. Connects at the first event; raises ServiceError while it cannot.
+
+    `folder` is the study's. In its `mlflow.json` lies the identity under which MLflow knows the study, so that a
+    study made anew under an old name gets a page of its own.
+    """
+
+    def __init__(self, config: TrackingConfig, folder: Path) -> None:
+        self._config = config
+        self._folder = folder
+        self._open: MlflowClient | None = None
+        self._study: StudyStarted | None = None
+        self._experiment_id = ""
+        self._parent: str | None = None
+        self._lost = False
+        self._children: dict[int, str] = {}
+        self._provenance: dict[str, str] = {}
+
+    def apply(self, event: AnyEvent) -> None:
+        if self._open is None:
+            self._open = open_client(self._config.uri)
+        try:
+            with translated(self._config.uri):
+                self._apply(event)
+        except Exception:
+            self._parent = None  # what was asked for may have been done all the same: look before creating again
+            raise
+
+    def close(self) -> None:
+        """Nothing is kept back, so there is nothing to hand over."""
+
+    @property
+    def _client(self) -> "MlflowClient":
+        assert self._open is not None
+        return self._open
+
+    def _apply(self, event: AnyEvent) -> None:
+        match event:
+            case StudyStarted():
+                self._study = event
+                self._start_study(event)
+            case TrialStarted():
+                self._start_trial(event)
+            case TrialReported():
+                self._log(self._child(event.number, event.time), event.time, event.metrics, event.step)
+            case TrialFinished():
+                self._finish_trial(event)
+            case StudyStopped():
+                self._stop_study(event)
+            case StudyFinished():
+                self._finish_study(event)
+
+    # The study
+
+    def _start_study(self, event: StudyStarted) -> None:
+        parent = self._find_parent(event)
+        self._set_status(parent, "RUNNING")
+        tags = {"hpo.metric": event.metric, "hpo.mode": event.mode, "hpo.status": "running"}
+        self._log(parent, event.time, tags=self._summary_tags(parent) | tags | event.tags, params=event.params)
+        self._log_datasets(parent, event.datasets)
+        self._client.log_text(parent, event.document, "space.yaml")
+
+    def _stop_study(self, event: StudyStopped) -> None:
+        parent = self._parent_run()
+        for run in self._search_children(parent):
+            if run.info.status == "RUNNING":
+                self._set_status(run.info.run_id, "SCHEDULED")
+        tags = self._summary_tags(parent) | {"hpo.status": "stopped", "hpo.reason": event.reason}
+        self._log(parent, event.time, tags=tags)
+        self._set_status(parent, "SCHEDULED")
+
+    def _finish_study(self, event: StudyFinished) -> None:
+        parent = self._parent_run()
+        for run in self._search_children(parent):
+            if run.info.status in ("RUNNING", "SCHEDULED"):  # left by a crash, and the budget needed it no more
+                self._log(run.info.run_id, event.time, tags={"hpo.reason": "the study finished without it"})
+                self._client.set_terminated(run.info.run_id, "KILLED", _milliseconds(event.time))
+        tags = self._summary_tags(parent, event) | {"hpo.status": "finished"}
+        self._log(parent, event.time, event.metrics, tags=tags | event.tags)
+        for path in event.files:
+            if path.is_file():
+                self._client.log_artifact(parent, str(path))
+        self._client.set_terminated(parent, "FINISHED", _milliseconds(event.time))
+
+    def _summary_tags(self, parent: str, event: StudyFinished | None = None) -> dict[str, str]:
+        """What the trials say together: the names that vary, the winner's params, and the page."""
+        study = self._study
+        if study is None:
+            return {}
+        rows = [_row(run, study.metric) for run in self._search_children(parent)]
+        rows = sorted((row for row in rows if row.number >= 0), key=lambda row: row.number)
+        searched = _names(study.tags.get("hpo.searched")) or varying(rows)
+        tags = {"mlflow.note.content": page(study, rows, searched, event)}
+        tags |= {"hpo.searched": ", ".join(searched)} if searched else {}
+        best = _best_trial(event) if event else None
+        winner = next((row for row in rows if row.number == best), None)
+        if winner is not None:
+            tags |= {f"best_{name}": winner.params[name] for name in searched if name in winner.params}
+        return tags
+
+    def _find_parent(self, study: StudyStarted) -> str:
+        """The study's run: found by its tags, or created. Raises ReplayNeededError where the store has lost it."""
+        link = make_link(self._folder)
+        self._experiment_id = self._find_experiment(self._config.experiment or study.study)
+        runs = self._client.search_runs(
+            [self._experiment_id],
+            f"tags.`hpo.id` = '{link.id}' and tags.`hpo.kind` = 'study'",
+            order_by=["attributes.start_time ASC"],
+            max_results=1,
+        )
+        if not runs and link.parent_run_id and not self._lost:
+            self._lost = True  # in memory only: who crashes here has to be told everything the next time
+            raise ReplayNeededError(f"MLflow has no run of study {study.study!r} any more; it is told everything again")
+        if not self._provenance:
+            self._provenance = provenance()
+        if runs:
+            parent = str(runs[0].info.run_id)
+        else:
+            tags = {"hpo.id": link.id, "hpo.kind": "study", "hpo.study": study.study} | self._provenance
+            start = _milliseconds(study.time)
+            run = self._client.create_run(self._experiment_id, start, tags, run_name=study.study)
+            parent = str(run.info.run_id)
+        if parent != link.parent_run_id:
+            Link(link.id, self._experiment_id, parent).save(self._folder)
+        self._children = {}
+        for run in reversed(self._search_children(parent)):  # should there be two of one trial, the older one is it
+            if (number := _number(run)) >= 0:
+                self._children[number] = str(run.info.run_id)
+        self._parent = parent
+        return parent
+
+    def _parent_run(self) -> str:
+        if self._parent is not None:
+            return self._parent
+        if self._study is None:
+            raise ServiceError("the tracker was not told how the study started; append study_started first")
+        return self._find_parent(self._study)
+
+    def _find_experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            return str(self._client.create_experiment(name, artifact_location=self._artifact_location()))
+        if experiment.lifecycle_stage == "deleted":
+            raise MlflowException(
+                f"experiment {name!r} is deleted; restore it (mlflow experiments restore -x "
+                f"{experiment.experiment_id}) or name another one (tracking.experiment)"
+            )
+        return str(experiment.experiment_id)
+
+    def _artifact_location(self) -> str | None:
+        """Absolute, beside the database: MLflow's own default depends on the folder that one happens to be in."""
+        if self._config.uri.startswith("http"):
+            return None  # the server knows
+        database = sqlite_file(self._config.uri)
+        return str((database or self._folder.absolute()).parent / "mlartifacts")
+
+    # Trials
+
+    def _start_trial(self, event: TrialStarted) -> None:
+        child = self._child(event.number, event.time)
+        self._set_status(child, "RUNNING")
+        self._log(child, event.time, tags={"hpo.origin": event.origin} | event.tags, params=event.params)
+        if self._study is not None:
+            self._log_datasets(child, [own for own in self._study.datasets if own.split != "test"])
+
+    def _finish_trial(self, event: TrialFinished) -> None:
+        child = self._child(event.number, event.time)
+        tags = {"hpo.state": str(event.state)} | ({"hpo.reason": event.reason} if event.reason else {})
+        self._log(child, event.time, event.metrics, event.step, tags)
+        self._client.set_terminated(child, _STATUS.get(event.state, "FAILED"), _milliseconds(event.time))
+
+    def _child(self, number: int, time: float) -> str:
+        """The run of a trial, created where there is none yet."""
+        parent = self._parent_run()
+        if number not in self._children:
+            study = self._study.study if self._study else ""
+            tags = {"mlflow.parentRunId": parent, "hpo.kind": "trial", "hpo.trial": str(number), "hpo.study": study}
+            run = self._client.create_run(
+                self._experiment_id, _milliseconds(time), tags | self._provenance, run_name=f"trial-{number:04}"
+            )
+            self._children[number] = str(run.info.run_id)
+        return self._children[number]
+
+    def _search_children(self, parent: str) -> "list[Run]":
+        """All of them, the oldest first."""
+        found: list[Run] = []
+        token: str | None = None
+        while True:
+            runs = self._client.search_runs(
+                [self._experiment_id],
+                f"tags.`mlflow.parentRunId` = '{parent}' and tags.`hpo.kind` = 'trial'",
+                order_by=["attributes.start_time ASC"],
+                max_results=1_000,
+                page_token=token,
+            )
+            found += runs
+            token = runs.token
+            if not token:
+                return found
+
+    # What is common to both
+
+    def _log(
+        self,
+        run_id: str,
+        time: float,
+        metrics: Mapping[str, float] | None = None,
+        step: int = 0,
+        tags: Mapping[str, str] | None = None,
+        params: Mapping[str, Scalar] | None = None,
+    ) -> None:
+        """One `log_batch` where MLflow's limits allow it. A param that the run has with another value becomes a tag:
+        MLflow's params never change, but an extended study's do."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        tags = dict(tags or {})
+        values = {_key(name): str(value)[:_VALUE_LIMIT] for name, value in (params or {}).items()}
+        if values:
+            there = self._client.get_run(run_id).data.params
+            tags |= {f"hpo.now.{name}": value for name, value in values.items() if there.get(name, value) != value}
+            values = {name: value for name, value in values.items() if name not in there}
+        own_metrics = [Metric(_key(name), value, _milliseconds(time), step) for name, value in (metrics or {}).items()]
+        own_params = [Param(name, value) for name, value in values.items()]
+        own_tags = [RunTag(_key(name), str(value)[:_VALUE_LIMIT]) for name, value in tags.items()]
+        while own_metrics or own_params or own_tags:
+            self._client.log_batch(
+                run_id, own_metrics[: _METRICS_BATCH - 2 * _BATCH], own_params[:_BATCH], own_tags[:_BATCH]
+            )
+            own_metrics = own_metrics[_METRICS_BATCH - 2 * _BATCH :]
+            own_params, own_tags = own_params[_BATCH:], own_tags[_BATCH:]
+
+    def _log_datasets(self, run_id: str, datasets: Iterable[DatasetRecord]) -> None:
+        inputs = [_dataset_input(own) for own in datasets]
+        if inputs:
+            self._client.log_inputs(run_id, inputs)
+
+    def _set_status(self, run_id: str, status: str) -> None:
+        self._client.update_run(run_id, status=status)
+
+
+def _row(run: "Run", metric: str) -> Row:
+    metrics = run.data.metrics
+    value = metrics.get(f"best_{metric}", metrics.get(metric))
+    state = run.data.tags.get("hpo.state", run.info.status.lower())
+    return Row(_number(run), state, run.data.tags.get("hpo.origin", ""), value, dict(run.data.params))
+
+
+def _number(run: "Run") -> int:
+    text = run.data.tags.get("hpo.trial", "")
+    return int(text) if text.isdecimal() else -1
+
+
+def _best_trial(event: StudyFinished) -> int | None:
+    text = event.tags.get("best_trial", "")
+    if text.isdecimal():
+        return int(text)
+    number = event.metrics.get("best_trial")
+    return None if number is None else int(number)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
+
+
+def _dataset_input(record: DatasetRecord) -> "DatasetInput":
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    columns = [{"name": name, "type": kind, "required": True} for name, kind in record.columns.items()]
+    return DatasetInput(
+        Dataset(
+            name=f"{record.name}-{record.split}"[:500],
+            digest=record.digest[:36],
+            source_type="local",
+            source=json.dumps({"uri": record.source})[:65_000],
+            schema=json.dumps({"mlflow_colspec": columns}),
+            profile=json.dumps({"num_rows": record.rows, "sha256": record.digest}),
+        ),
+        tags=[InputTag("mlflow.data.context", record.split)],
+    )
+
+
+def _key(name: str) -> str:
+    """MLflow takes letters, digits and `_-. :/` in names."""
+    return re.sub(r"[^\w\-. :/]", "_", name)[:250]
+
+
+def _milliseconds(time: float) -> int:
+    return int(time * 1_000)

@@ -1,0 +1,338 @@
+import math
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from hpo.errors import ServiceError
+from hpo.records import (
+    AnyEvent,
+    StudyFinished,
+    StudyStarted,
+    StudyStopped,
+    TrialFinished,
+    TrialReported,
+    TrialStarted,
+    TrialState,
+)
+from hpo.tracking import ReplayNeededError, TrackingConfig
+from hpo.tracking.link import read_link
+from hpo.tracking.mlflow import MlflowTracker
+from hpo.tracking.spool import Spool
+
+# MLflow's own queries ask SQLAlchemy for a loader that is on its way out.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+
+Story = Callable[..., list[AnyEvent]]
+
+
+def told(uri: str, folder: Path, events: list[AnyEvent], **config: Any) -> MlflowTracker:
+    folder.mkdir(exist_ok=True)
+    tracker = MlflowTracker(TrackingConfig(uri=uri, **config), folder)
+    for event in events:
+        tracker.apply(event)
+    return tracker
+
+
+def runs_of(uri: str, experiment: str = "toy") -> dict[str, Run]:
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    runs = client.search_runs([found.experiment_id], max_results=1_000)
+    assert len({run.info.run_name for run in runs}) == len(runs), "two runs of one name"
+    return {run.info.run_name: run for run in runs}
+
+
+def history(uri: str, run: Run, metric: str) -> list[tuple[int, float]]:
+    return [(own.step, own.value) for own in MlflowClient(uri).get_metric_history(run.info.run_id, metric)]
+
+
+def everything(uri: str) -> Any:
+    """All that a store shows of experiment `toy`, but for what MLflow itself counts on."""
+    return {
+        name: (
+            run.info.status,
+            run.info.end_time,
+            run.data.params,
+            run.data.metrics,
+            run.data.tags,
+            [(own.dataset.name, own.tags) for own in run.inputs.dataset_inputs],
+            {metric: history(uri, run, metric) for metric in run.data.metrics},
+        )
+        for name, run in runs_of(uri).items()
+    }
+
+
+def test_a_study_is_one_parent_and_one_nested_child_a_trial(store: str, tmp_path: Path, story: Story) -> None:
+    told(store, tmp_path / "toy", story())
+    runs = runs_of(store)
+    assert sorted(runs) == ["toy", "trial-0000", "trial-0001", "trial-0002"]
+    parent = runs.pop("toy")
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
+    assert parent.data.tags["hpo.kind"] == "study"
+    assert parent.data.tags["team"] == "nlp"
+    assert [runs[name].data.tags["hpo.trial"] for name in sorted(runs)] == ["0", "1", "2"]
+    assert runs["trial-0000"].data.tags["hpo.origin"] == "tpe"
+
+
+def test_states_are_mapped_to_statuses(store: str, tmp_path: Path, story: Story) -> None:
+    told(store, tmp_path / "toy", story())
+    statuses = {name: run.info.status for name, run in runs_of(store).items()}
+    assert statuses == {"toy": "FINISHED", "trial-0000": "FINISHED", "trial-0001": "KILLED", "trial-0002": "FAILED"}
+    assert runs_of(store)["trial-0001"].data.tags["hpo.reason"] == "it was pruned"
+
+
+def test_params_and_metrics_by_step_are_there(store: str, tmp_path: Path, story: Story) -> None:
+    told(store, tmp_path / "toy", story())
+    runs = runs_of(store)
+    trial = runs["trial-0000"]
+    assert trial.data.params == {"learning_rate": "0.001", "weight_decay": "0.01"}
+    assert history(store, trial, "loss") == [(10, 1 / 10), (20, 1 / 20), (30, 1 / 30)]
+    assert history(store, trial, "best_accuracy") == [(30, 0.8)]
+    assert (trial.info.start_time, trial.info.end_time) == (1_010_000, 1_050_000)
+    assert runs["toy"].data.params == {"model.name": "bert", "budget.trials": "3"}
+
+
+def test_the_parent_alone_answers_what_won(store: str, tmp_path: Path, story: Story) -> None:
+    told(store, tmp_path / "toy", story())
+    parent = runs_of(store)["toy"]
+    assert parent.data.metrics["best_accuracy"] == 0.8
+    assert parent.data.metrics["gain"] == 0.03
+    assert parent.data.tags["best_trial"] == "0"
+    assert parent.data.tags["best_learning_rate"] == "0.001"
+    assert parent.data.tags["hpo.searched"] == "learning_rate"
+    note = parent.data.tags["mlflow.note.content"]
+    assert "| 0 | 0.8 | tpe | 0.001 |" in note
+    assert "`best_accuracy`" in note
+
+
+def test_the_space_file_and_the_reports_are_artifacts(store: str, tmp_path: Path, story: Story) -> None:
+    report = tmp_path / "report.md"
+    report.write_text("# all\n")
+    events = story()
+    last = events[-1]
+    assert isinstance(last, StudyFinished)
+    missing = tmp_path / "missing.md"
+    told(store, tmp_path / "toy", [*events[:-1], last.model_copy(update={"files": (report, missing)})])
+    client = MlflowClient(store)
+    parent = runs_of(store)["toy"]
+    assert {own.path for own in client.list_artifacts(parent.info.run_id)} == {"space.yaml", "report.md"}
+    assert parent.info.artifact_uri.startswith(str(tmp_path / "mlartifacts"))
+    assert (Path(parent.info.artifact_uri) / "space.yaml").read_text() == "study: toy\n"
+
+
+def test_children_carry_the_splits_they_saw_and_the_parent_all(store: str, tmp_path: Path, story: Story) -> None:
+    told(store, tmp_path / "toy", story())
+    seen = {
+        name: {tag.value for own in run.inputs.dataset_inputs for tag in own.tags}
+        for name, run in runs_of(store).items()
+    }
+    assert seen["toy"] == {"train", "validation", "test"}
+    assert seen["trial-0000"] == {"train", "validation"}
+    digests = {own.dataset.digest for own in runs_of(store)["toy"].inputs.dataset_inputs}
+    assert digests == {"0" * 36, "1" * 36, "2" * 36}
+
+
+def test_telling_everything_twice_changes_nothing(store: str, tmp_path: Path, story: Story) -> None:
+    tracker = told(store, tmp_path / "toy", story())
+    once = everything(store)
+    for event in story():
+        tracker.apply(event)
+    assert everything(store) == once
+    told(store, tmp_path / "toy", story())  # another process, which knows nothing
+    assert everything(store) == once
+
+
+def test_a_crash_after_any_event_changes_nothing(store: str, tmp_path: Path, story: Story) -> None:
+    told(store, tmp_path / "toy", story())
+    once = everything(store)
+    other = tmp_path / "other"
+    other.mkdir()
+    uri = f"sqlite:///{other / 'mlflow.db'}"
+    shutil.copy(tmp_path / "mlflow.db", other / "mlflow.db")
+    events = story()
+    for place in range(1, len(events), 3):
+        told(uri, tmp_path / "toy", [events[0], *events[place:]])
+        assert {name: (shown[0], shown[2], shown[3], shown[6]) for name, shown in everything(uri).items()} == {
+            name: (shown[0], shown[2], shown[3], shown[6]) for name, shown in once.items()
+        }
+
+
+def test_a_stopped_study_leaves_nothing_running_and_goes_on(store: str, tmp_path: Path, story: Story) -> None:
+    events = story()
+    until = next(index for index, event in enumerate(events) if isinstance(event, TrialReported) and event.number == 1)
+    told(store, tmp_path / "toy", [*events[: until + 1], StudyStopped(time=1_150.0, reason="SIGINT")])
+    statuses = {name: run.info.status for name, run in runs_of(store).items()}
+    assert statuses == {"toy": "SCHEDULED", "trial-0000": "FINISHED", "trial-0001": "SCHEDULED"}
+    assert runs_of(store)["toy"].data.tags["hpo.status"] == "stopped"
+
+    again = TrialStarted(time=1_200.0, number=1, origin="tpe", params={"learning_rate": 1e-4, "weight_decay": 0.01})
+    tracker = told(store, tmp_path / "toy", [events[0], again])
+    statuses = {name: run.info.status for name, run in runs_of(store).items()}
+    assert statuses == {"toy": "RUNNING", "trial-0000": "FINISHED", "trial-0001": "RUNNING"}
+    for event in events[until:]:
+        tracker.apply(event)
+    assert {run.info.status for run in runs_of(store).values()} == {"FINISHED", "KILLED", "FAILED"}
+    assert runs_of(store)["toy"].data.tags["hpo.status"] == "finished"
+
+
+def test_a_trial_that_a_crash_left_running_ends_with_the_study(store: str, tmp_path: Path, story: Story) -> None:
+    events = [event for event in story() if not (isinstance(event, TrialFinished) and event.number == 2)]
+    told(store, tmp_path / "toy", events)
+    lost = runs_of(store)["trial-0002"]
+    assert lost.info.status == "KILLED"
+    assert "finished without it" in lost.data.tags["hpo.reason"]
+
+
+def test_an_extended_study_shows_its_new_budget(store: str, tmp_path: Path, story: Story) -> None:
+    events = story()
+    told(store, tmp_path / "toy", events)
+    first = events[0]
+    assert isinstance(first, StudyStarted)
+    extended = first.model_copy(update={"params": {**first.params, "budget.trials": 6}, "time": 2_000.0})
+    told(store, tmp_path / "toy", [extended])
+    parent = runs_of(store)["toy"]
+    assert parent.info.status == "RUNNING"
+    assert parent.data.params["budget.trials"] == "3"
+    assert parent.data.tags["hpo.now.budget.trials"] == "6"
+
+
+def test_a_study_made_anew_under_an_old_name_gets_its_own_page(store: str, tmp_path: Path, story: Story) -> None:
+    told(store, tmp_path / "toy", story())
+    told(store, tmp_path / "new", story())
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("toy")
+    assert experiment is not None
+    assert len(client.search_runs([experiment.experiment_id], "tags.`hpo.kind` = 'study'")) == 2
+    assert len(client.search_runs([experiment.experiment_id])) == 8
+
+
+def test_metrics_that_are_not_finite_are_shown(store: str, tmp_path: Path, story: Story) -> None:
+    metrics = {"loss": math.nan, "norm": math.inf, "f1@5 (macro)": 0.5}
+    told(store, tmp_path / "toy", [*story()[:2], TrialReported(time=1_011.0, number=0, step=1, metrics=metrics)])
+    shown = runs_of(store)["trial-0000"].data.metrics
+    assert math.isnan(shown["loss"])
+    assert shown["norm"] > 1e308
+    assert shown["f1_5 _macro_"] == 0.5
+
+
+def test_many_and_long_params_fit_into_mlflow_s_limits(store: str, tmp_path: Path, story: Story) -> None:
+    params = {f"p{index}": index for index in range(230)} | {"text": "x" * 10_000}
+    told(store, tmp_path / "toy", [story()[0], TrialStarted(time=1.0, number=7, origin="tpe", params=params)])
+    shown = runs_of(store)["trial-0007"].data.params
+    assert len(shown) == 231
+    assert len(shown["text"]) == 6_000
+
+
+def test_a_report_is_one_request(store: str, tmp_path: Path, story: Story) -> None:
+    tracker = told(store, tmp_path / "toy", story()[:2])
+    tracker.apply(TrialReported(time=1_500.0, number=0, step=1, metrics={"accuracy": 0.5}))
+    begin = time.perf_counter()
+    for step in range(2, 22):
+        tracker.apply(TrialReported(time=1_500.0 + step, number=0, step=step, metrics={"accuracy": 0.5, "loss": 1.0}))
+    assert (time.perf_counter() - begin) / 20 < 0.2
+
+
+def test_the_store_s_folders_are_made(template: Path, tmp_path: Path, story: Story) -> None:
+    uri = f"sqlite:///{tmp_path / 'a' / 'b' / 'mlflow.db'}"
+    told(uri, tmp_path / "toy", story()[:1])
+    assert (tmp_path / "a" / "b" / "mlartifacts").is_dir()
+
+
+def test_another_experiment_may_be_named(store: str, tmp_path: Path, story: Story) -> None:
+    told(store, tmp_path / "toy", story(), experiment="shared")
+    assert "toy" in runs_of(store, "shared")
+
+
+def test_a_deleted_experiment_is_an_error_with_a_remedy(store: str, tmp_path: Path, story: Story) -> None:
+    told(store, tmp_path / "toy", story())
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("toy")
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+    with pytest.raises(ServiceError, match=r"experiment 'toy' is deleted; restore it \(mlflow experiments restore"):
+        told(store, tmp_path / "toy", story()[:1])
+
+
+def test_a_server_that_is_away_is_an_error_without_the_password(tmp_path: Path, story: Story) -> None:
+    with pytest.raises(ServiceError) as caught:
+        told("http://ann:secret@127.0.0.1:9", tmp_path / "toy", story()[:1])
+    assert "check that the service is up" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_store_that_lost_the_study_asks_for_everything_again(store: str, tmp_path: Path, story: Story) -> None:
+    events = story()
+    spool = Spool(tmp_path / "toy", lambda: MlflowTracker(TrackingConfig(uri=store), tmp_path / "toy"))
+    for event in events:
+        spool.append(event)
+    assert spool.close(30.0)
+    once = everything(store)
+    MlflowClient(store).delete_run(runs_of(store)["toy"].info.run_id)
+    for run in runs_of(store).values():
+        MlflowClient(store).delete_run(run.info.run_id)
+    with pytest.raises(ReplayNeededError):
+        told(store, tmp_path / "toy", events[:1])
+
+    spool = Spool(tmp_path / "toy", lambda: MlflowTracker(TrackingConfig(uri=store), tmp_path / "toy"))
+    spool.append(events[-1])
+    assert spool.close(30.0)
+    assert {name: shown[0] for name, shown in everything(store).items()} == {
+        name: shown[0] for name, shown in once.items()
+    }
+
+
+def test_the_study_can_read_where_its_page_is(store: str, tmp_path: Path, story: Story) -> None:
+    folder = tmp_path / "toy"
+    assert read_link(folder) is None
+    told(store, folder, story()[:1])
+    link = read_link(folder)
+    assert link is not None
+    assert link.parent_run_id == runs_of(store)["toy"].info.run_id
+
+
+@pytest.mark.service
+def test_a_server_killed_in_mid_stream_gets_everything_once(server: Any, tmp_path: Path, story: Story) -> None:
+    folder = tmp_path / "toy"
+    spool = Spool(folder, lambda: MlflowTracker(TrackingConfig(uri=server.uri), folder))
+    events = story()[:2]
+    events += [
+        TrialReported(time=2_000.0 + step, number=0, step=step, metrics={"loss": 1 / step}) for step in range(1, 41)
+    ]
+    for event in events[:20]:
+        spool.append(event)
+    assert spool.flush(30.0)
+    for event in events[20:30]:
+        spool.append(event)
+    server.kill()
+    for event in events[30:]:
+        spool.append(event)
+    deadline = time.monotonic() + 10.0
+    while spool.trouble is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert spool.trouble is not None
+    assert spool.behind > 0
+    server.start()
+    server.wait()
+    spool.append(TrialFinished(time=2_100.0, number=0, state=TrialState.COMPLETE, metrics={}, step=40))
+    spool.append(StudyFinished(time=2_200.0, metrics={}, tags={}))
+    assert spool.close(30.0)
+    runs = runs_of(server.uri)
+    assert {name: run.info.status for name, run in runs.items()} == {"toy": "FINISHED", "trial-0000": "FINISHED"}
+    assert history(server.uri, runs["trial-0000"], "loss") == [(step, 1 / step) for step in range(1, 41)]
+
+
+def test_opening_says_nothing_that_a_user_could_not_use(tmp_path: Path) -> None:
+    code = (
+        "import sys; from hpo.mlflow_client import open_client; assert 'mlflow' not in sys.modules; "
+        f"open_client('sqlite:///{tmp_path / 'new.db'}')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
