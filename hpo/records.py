@@ -144,10 +144,13 @@ class TrialStarted(Event):
 
 
 class TrialReported(Event):
+    """`progress`: step / all steps of this trial, where it is known."""
+
     kind: Literal["trial_reported"] = "trial_reported"
     number: int
     step: int
     metrics: dict[str, float]
+    progress: float | None = None
 
 
 class TrialFinished(Event):
@@ -216,6 +219,8 @@ class StudySummary(Record):
     model_uri: str | None = None
     tracking_uri: str = ""
     experiment: str = ""
+    experiment_id: str | None = None
     parent_run_id: str | None = None
     seconds: float = 0.0
     test_rows: int = 0
+    validation_rows: int = 0

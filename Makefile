@@ -1,0 +1,56 @@
+# Every target installs what it needs first. `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+# The uv of this machine, else one of our own beside the environment.
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+SPACE ?= spaces/quickstart.yaml
+ARGS ?=
+PYTHON_FILES := hpo tests benchmarks
+
+export UV_PROJECT_ENVIRONMENT := .venv
+# An environment that happens to be active is not ours.
+unexport VIRTUAL_ENV
+
+.PHONY: help install run test check format bench ui
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+install: $(STAMP) ## install the locked dependencies into .venv
+
+$(STAMP): pyproject.toml uv.lock | $(UV)
+	$(UV) sync --locked --compile-bytecode
+	@touch $@
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet uv==0.13.8
+
+run: install ## search the space SPACE=... (spaces/quickstart.yaml); ARGS="..." goes to the command
+	$(BIN)/python -m hpo.run --space $(SPACE) --resume $(ARGS)
+
+test: check ## everything that must hold: the checks, then all tests with coverage; ARGS="..." goes to pytest
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+
+check: install ## lint, format, types, architecture, notebooks
+	$(BIN)/ruff check $(PYTHON_FILES)
+	$(BIN)/ruff format --check $(PYTHON_FILES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+format: install ## put the code into its format
+	$(BIN)/ruff check --fix-only $(PYTHON_FILES)
+	$(BIN)/ruff format $(PYTHON_FILES)
+	$(BIN)/nbstripout notebooks/*.ipynb
+
+bench: install ## overhead of a trial, against plain Ray Tune
+	$(BIN)/python -m benchmarks.overhead $(ARGS)
+
+ui: install ## open the default MLflow store at http://127.0.0.1:5000
+	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db $(ARGS)

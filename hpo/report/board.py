@@ -1,0 +1,161 @@
+"""What the events of a study add up to: one row a trial, the best so far, the time left. Knows no terminal."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, assert_never
+
+from hpo.records import (
+    AnyEvent,
+    StudyFinished,
+    StudyStarted,
+    StudyStopped,
+    TrialFinished,
+    TrialRecord,
+    TrialReported,
+    TrialStarted,
+    TrialState,
+)
+from hpo.space import Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Whichever is used up first ends the study. seconds: wall time of this run. epochs: over all trials."""
+
+    trials: int | None = None
+    seconds: float | None = None
+    epochs: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One trial. value: the latest while it runs, the best once it has finished. progress: 0 to 1, None if unsaid.
+
+    earlier: it had finished before this run began.
+    """
+
+    number: int
+    origin: str
+    params: Mapping[str, Scalar]
+    state: TrialState = TrialState.RUNNING
+    step: int = 0
+    progress: float | None = None
+    epoch: float = 0.0
+    value: float | None = None
+    reason: str | None = None
+    earlier: bool = False
+
+
+class Board:
+    """The state of a screen. `known`: trials that had finished before this run, from the ledger."""
+
+    def __init__(self, budget: Budget, known: Iterable[TrialRecord] = ()) -> None:
+        self.budget = budget
+        self.study = ""
+        self.metric = ""
+        self.mode: Literal["min", "max"] = "max"
+        self.started: float | None = None
+        self.stopped: str | None = None
+        self.rows: dict[int, Row] = {
+            trial.number: Row(
+                trial.number,
+                trial.origin,
+                trial.params,
+                trial.state,
+                step=max(trial.curve, default=0),
+                epoch=trial.metrics.get("epochs", 0.0),
+                value=trial.value,
+                reason=trial.reason,
+                earlier=True,
+            )
+            for trial in known
+            if trial.state.is_finished
+        }
+
+    def apply(self, event: AnyEvent) -> Row | None:
+        """Take the event in; the row that it changed, if it is about a trial."""
+        match event:
+            case StudyStarted():
+                self.study, self.metric, self.mode = event.study, event.metric, event.mode
+                self.started, self.stopped = event.time, None
+                return None
+            case TrialStarted():
+                row = Row(event.number, event.origin, event.params)
+            case TrialReported():
+                row = self._reported(event)
+            case TrialFinished():
+                row = self._finished(event)
+            case StudyStopped():
+                self.stopped = event.reason
+                return None
+            case StudyFinished():
+                return None
+            case _:
+                assert_never(event)
+        self.rows[row.number] = row
+        return row
+
+    @property
+    def finished(self) -> Sequence[Row]:
+        return [row for row in self.rows.values() if row.state.is_finished]
+
+    @property
+    def running(self) -> Sequence[Row]:
+        return [row for row in self.rows.values() if row.state is TrialState.RUNNING]
+
+    @property
+    def best(self) -> Row | None:
+        """The best of the complete trials; the earlier one where two are equal."""
+        complete = [row for row in self.rows.values() if row.state is TrialState.COMPLETE and row.value is not None]
+        return min(complete, key=self.rank, default=None)
+
+    def rank(self, row: Row) -> tuple[int, float, int]:
+        """Sorts complete trials first, then by value, best first; trials without a finite value last."""
+        value = row.value if row.value is not None and math.isfinite(row.value) else None
+        worth = math.inf if value is None else -value if self.mode == "max" else value
+        return (row.state is not TrialState.COMPLETE, worth, row.number)
+
+    def seconds_left(self, now: float) -> float | None:
+        """The time until the budget is used, at the pace of this run; None while there is no pace yet."""
+        if self.started is None:
+            return None
+        elapsed = now - self.started
+        here = [row for row in self.rows.values() if not row.earlier]
+        under_way = sum(row.progress or 0.0 for row in self.running)
+        ends = []
+        trials = sum(row.state.is_finished for row in here) + under_way
+        if self.budget.trials is not None and trials:
+            ends.append(elapsed / trials * max(self.budget.trials - len(self.finished) - under_way, 0.0))
+        epochs = sum(row.epoch for row in here)
+        if self.budget.epochs is not None and epochs:
+            used = sum(row.epoch for row in self.rows.values())
+            ends.append(elapsed / epochs * max(self.budget.epochs - used, 0.0))
+        if self.budget.seconds is not None:
+            ends.append(max(self.budget.seconds - elapsed, 0.0))
+        return min(ends, default=None)
+
+    def _reported(self, event: TrialReported) -> Row:
+        row = self.rows.get(event.number) or Row(event.number, "", {})
+        return replace(
+            row,
+            state=TrialState.RUNNING,
+            step=event.step,
+            progress=row.progress if event.progress is None else event.progress,
+            epoch=event.metrics.get("epoch", row.epoch),
+            value=event.metrics.get(self.metric, row.value),
+            earlier=False,
+        )
+
+    def _finished(self, event: TrialFinished) -> Row:
+        row = self.rows.get(event.number) or Row(event.number, "", {})
+        return replace(
+            row,
+            state=event.state,
+            step=max(event.step, row.step),
+            progress=1.0 if event.state is TrialState.COMPLETE else row.progress,
+            epoch=max(event.metrics.get("epochs", 0.0), row.epoch),
+            value=event.metrics.get(f"best_{self.metric}", row.value),
+            reason=event.reason,
+            earlier=row.earlier and row.state.is_finished,
+        )

@@ -1,0 +1,125 @@
+"""The closing words of a study: what won, what tuning bought, where the winner is, and what to do next.
+
+Made from a StudySummary alone. Must not know MLflow beyond the addresses that it prints.
+"""
+
+import math
+import shlex
+from urllib.parse import quote
+
+from hpo.mlflow_client import without_password
+from hpo.records import StudySummary, TrialState
+from hpo.report import words
+
+PROPORTIONS = frozenset({"accuracy"})
+"""Metrics that are the mean of one yes or no a row, and so have a standard error that is known from the value."""
+
+
+def summary_text(summary: StudySummary) -> str:
+    """Plain lines for a terminal or a log."""
+    lines = [_headline(summary), ""]
+    for label, text in _parts(summary):
+        first, *rest = text.split("\n")
+        lines.append(f"  {label:<12}{first}")
+        lines.extend(f"  {'':<12}{line}" for line in rest)
+    return "\n".join(lines)
+
+
+def summary_markdown(summary: StudySummary) -> str:
+    """The same words as a page."""
+    lines = [f"# {summary.study}", "", _headline(summary), ""]
+    for label, text in _parts(summary):
+        code = label in ("look at it", "predict")
+        body = "\n".join(f"      {line}" for line in text.split("\n"))
+        lines.append(f"- **{label}**\n\n{body}\n" if code else f"- **{label}**: {' '.join(text.split())}")
+    return "\n".join(lines) + "\n"
+
+
+def ui_command(tracking_uri: str) -> str | None:
+    """The command that serves a local store; None where a server is up already."""
+    if tracking_uri.startswith(("http://", "https://")):
+        return None
+    return f"mlflow ui --backend-store-uri {shlex.quote(without_password(tracking_uri))}"
+
+
+def ui_address(summary: StudySummary) -> str:
+    """The page that shows this study's trials side by side, the best one on top."""
+    local = ui_command(summary.tracking_uri) is not None
+    server = "http://127.0.0.1:5000" if local else without_password(summary.tracking_uri).rstrip("/")
+    if summary.experiment_id is None:
+        return server
+    page = f"{server}/#/experiments/{quote(summary.experiment_id)}/runs"
+    if summary.parent_run_id is None:
+        return page
+    children = f"tags.`mlflow.parentRunId` = '{summary.parent_run_id}'"
+    order = f"metrics.`best_{summary.metric}`"
+    ascending = "true" if summary.mode == "min" else "false"
+    return f"{page}?searchFilter={quote(children)}&orderByKey={quote(order)}&orderByAsc={ascending}"
+
+
+def _headline(summary: StudySummary) -> str:
+    total = words.count(sum(summary.counts.values()), "trial")
+    states = ", ".join(f"{summary.counts[state]} {state}" for state in TrialState if summary.counts.get(state))
+    return f"{summary.study}: {total} in {words.duration(summary.seconds)}" + (f" ({states})" if states else "")
+
+
+def _parts(summary: StudySummary) -> list[tuple[str, str]]:
+    best = summary.best
+    params = ", ".join(f"{name} {words.short_value(value, 3)}" for name, value in best.params.items())
+    parts = [("winner", f"trial {best.number} ({best.origin})\n{params}"), ("validation", _validation(summary))]
+    if test := _test(summary):
+        parts.append(("test", test))
+    if summary.model_uri is not None:
+        parts.append(("model", _model(summary)))
+    if summary.tracking_uri:
+        command = ui_command(summary.tracking_uri)
+        address = ui_address(summary)
+        parts.append(("look at it", f"{command}\n{address}" if command else address))
+    if summary.model_uri is not None:
+        command = f"python -m hpo.predict --model {shlex.quote(summary.model_uri)} --input FILE --output FILE"
+        parts.append(("predict", command))
+    return parts
+
+
+def _validation(summary: StudySummary) -> str:
+    best, baseline = summary.best, summary.baseline
+    if best.value is None:
+        return "no value"
+    text = f"{summary.metric} {words.metric_value(best.value)}{_on_rows(summary.validation_rows)}"
+    if baseline is None or baseline.value is None:
+        return text
+    if baseline.number == best.number:
+        return f"{text}; the default configuration won, so tuning bought nothing"
+    return (
+        f"{text}; the default reaches {words.metric_value(baseline.value)}: "
+        f"{words.gain(summary.metric, best.value, baseline.value)}\n"
+        "(the winner was chosen on these rows: read the test for what tuning bought)"
+    )
+
+
+def _test(summary: StudySummary) -> str | None:
+    """None where nothing was tested. The standard error takes the two answers of a row as independent: an upper
+    bound in practice, since both models err on the same hard rows."""
+    best = (summary.test_best or {}).get(summary.metric)
+    if best is None:
+        return None
+    text = f"{summary.metric} {words.metric_value(best)}{_on_rows(summary.test_rows)}"
+    baseline = (summary.test_baseline or {}).get(summary.metric)
+    if baseline is None:
+        return text
+    text += f"; the default reaches {words.metric_value(baseline)}: {words.gain(summary.metric, best, baseline)}"
+    if summary.metric in PROPORTIONS and summary.test_rows:
+        error = math.sqrt((best * (1 - best) + baseline * (1 - baseline)) / summary.test_rows)
+        text += f" (standard error at most {100 * error:.1f})"
+    return text
+
+
+def _model(summary: StudySummary) -> str:
+    verdict = {"promote": "promoted", "keep": "the present champion is kept"}.get(summary.decision or "", "")
+    reasons = "\n".join(summary.reasons)
+    first = f"{summary.model_uri}, {verdict}" if verdict else str(summary.model_uri)
+    return f"{first}\n{reasons}" if reasons else first
+
+
+def _on_rows(rows: int) -> str:
+    return f" on {words.count(rows, 'row')}" if rows else ""

@@ -1,0 +1,77 @@
+"""How numbers, params and durations are written for people. Pure text: knows no screen and no file."""
+
+from collections.abc import Iterable, Mapping
+
+from hpo.space import Scalar
+
+SHORT_NAMES = {
+    "learning_rate": "lr",
+    "per_device_train_batch_size": "batch",
+    "gradient_accumulation_steps": "accum",
+    "num_train_epochs": "epochs",
+    "warmup_ratio": "warmup",
+    "lr_scheduler_type": "schedule",
+    "weight_decay": "decay",
+    "adam_beta1": "beta1",
+    "adam_beta2": "beta2",
+    "adam_epsilon": "eps",
+    "max_grad_norm": "clip",
+    "hidden_dropout_prob": "dropout",
+    "attention_probs_dropout_prob": "attn drop",
+    "classifier_dropout": "head drop",
+    "layerwise_lr_decay": "llrd",
+    "frozen_layers": "frozen",
+    "focal_gamma": "gamma",
+    "label_smoothing_factor": "smooth",
+}
+ERRORS = frozenset({"loss", "mse", "rmse", "mae"})
+"""Metrics with a unit of their own. All others lie within -1 and 1, so differences are read in points of 0.01."""
+
+
+def short_name(name: str) -> str:
+    return SHORT_NAMES.get(name, name)
+
+
+def short_value(value: Scalar, digits: int = 2) -> str:
+    """Few significant digits: 3.1e-05, 0.12, 16, linear."""
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    return f"{value:.{max(digits, 4) if abs(value) >= 10 else digits}g}"
+
+
+def short_params(params: Mapping[str, Scalar], names: Iterable[str]) -> str:
+    """`lr 3.1e-05  batch 16`: those of `names` that this trial has."""
+    return "  ".join(f"{short_name(name)} {short_value(params[name])}" for name in names if name in params)
+
+
+def metric_value(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def gain(metric: str, better: float, worse: float) -> str:
+    """`+2.2 points`; for a metric with a unit of its own, the plain difference."""
+    if metric in ERRORS:
+        return f"{better - worse:+.4f}"
+    return f"{100 * (better - worse):+.1f} points"
+
+
+def clock(seconds: float) -> str:
+    """`03:07`, from an hour on `1:03:07`."""
+    minutes, rest = divmod(int(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+
+
+def duration(seconds: float) -> str:
+    """`48 s`, `3 min 12 s`, `2 h 5 min`."""
+    whole = round(max(seconds, 0))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 trial`, `4,000 rows`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,63 @@
+import math
+
+import pytest
+
+from hpo.report.figures import draw_curves, draw_params, draw_trials, write_report
+from hpo.space import Choice
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def labels(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def test_the_report_is_a_page_and_three_figures(tmp_path, summary, trials, space):
+    page, *figures = write_report(tmp_path, summary, trials, space.varying)
+    assert page == tmp_path / "report.md"
+    assert [path.name for path in figures] == ["trials.png", "params.png", "curves.png"]
+    text = page.read_text()
+    for path in figures:
+        assert path.read_bytes().startswith(PNG)
+        assert f"(figures/{path.name})" in text
+    assert "| 10 | 0.7751 |" in text
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == sorted(
+        path.name for path in (page, *figures)
+    )
+
+
+def test_the_same_trials_give_the_same_bytes(tmp_path, summary, trials, space):
+    first = [path.read_bytes() for path in write_report(tmp_path, summary, trials, space.varying)]
+    assert first == [path.read_bytes() for path in write_report(tmp_path, summary, trials, space.varying)]
+
+
+def test_every_state_is_drawn_and_named(summary, trials):
+    assert labels(draw_trials(summary, trials)) == ["complete", "pruned", "failed", "winner", "best so far", "default"]
+
+
+def test_a_study_of_one_trial_can_be_drawn(tmp_path, summary, trials, space):
+    alone = summary.model_copy(update={"best": trials[0], "baseline": None})
+    assert len(write_report(tmp_path, alone, trials[:1], space.varying)) == 4
+
+
+def test_params_that_no_trial_has_get_no_panel(summary, trials, space):
+    assert draw_params(summary, trials, {"frozen_layers": Choice((0, 2))}) is None
+    drawn = draw_params(summary, trials, space.varying)
+    assert [axes.get_xlabel() for axes in drawn.axes] == list(space.varying)
+    assert drawn.axes[0].get_xscale() == "log"
+
+
+def test_curves_run_over_rows_so_that_batch_sizes_compare(summary, trials):
+    axes = draw_curves(summary, trials).axes[0]
+    assert axes.get_xlabel() == "training rows seen"
+    assert max(max(line.get_xdata()) for line in axes.lines) == 63 * 32 * 4
+
+
+def test_curves_run_over_steps_where_no_batch_size_is_known(summary, trials):
+    bare = [trial.model_copy(update={"params": {}}) for trial in trials]
+    assert draw_curves(summary, bare).axes[0].get_xlabel() == "optimiser steps"
+
+
+@pytest.mark.parametrize("curve", [{}, {10: math.nan}])
+def test_no_curve_no_figure(summary, trials, curve):
+    assert draw_curves(summary, [trials[0].model_copy(update={"curve": curve})]) is None

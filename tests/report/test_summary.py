@@ -1,0 +1,77 @@
+from urllib.parse import unquote
+
+from hpo.report.summary import summary_markdown, summary_text, ui_address, ui_command
+
+
+def test_the_closing_words_say_what_won_and_what_tuning_bought(summary):
+    text = summary_text(summary)
+    assert text.startswith("docstrings: 12 trials in 3 min 12 s (8 complete, 3 pruned, 1 failed)")
+    assert "trial 10 (tpe)" in text
+    assert "accuracy 0.7640 on 500 rows; the default reaches 0.7320: +3.2 points (standard error at most 2.7)" in text
+    assert "models:/docstrings@champion, promoted" in text
+    assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in text
+    assert "python -m hpo.predict --model models:/docstrings@champion" in text
+
+
+def test_a_winning_default_bought_nothing(summary):
+    text = summary_text(summary.model_copy(update={"best": summary.baseline}))
+    assert "the default configuration won, so tuning bought nothing" in text
+
+
+def test_a_kept_champion_is_said_with_its_reasons(summary):
+    kept = summary.model_copy(
+        update={"decision": "keep", "model_uri": "models:/d@challenger", "reasons": ("no better by 0.5 points",)}
+    )
+    text = summary_text(kept)
+    assert "models:/d@challenger, the present champion is kept" in text
+    assert "no better by 0.5 points" in text
+
+
+def test_a_study_without_promotion_or_test_says_nothing_of_them(summary):
+    bare = summary.model_copy(update={"test_best": None, "model_uri": None, "baseline": None, "tracking_uri": ""})
+    text = summary_text(bare)
+    assert "test" not in text
+    assert "predict" not in text
+    assert "mlflow" not in text
+
+
+def test_a_metric_that_is_no_proportion_has_no_standard_error(summary):
+    matthews = summary.model_copy(
+        update={"metric": "matthews", "test_best": {"matthews": 0.5}, "test_baseline": {"matthews": 0.4}}
+    )
+    text = summary_text(matthews)
+    assert "matthews 0.5000 on 500 rows; the default reaches 0.4000: +10.0 points" in text
+    assert "standard error" not in text
+
+
+def test_the_address_is_a_flat_list_of_this_studys_trials_best_first(summary):
+    address = unquote(ui_address(summary))
+    assert address.startswith("http://127.0.0.1:5000/#/experiments/1/runs?")
+    assert "searchFilter=tags.`mlflow.parentRunId` = 'abc123'" in address
+    assert address.endswith("orderByKey=metrics.`best_accuracy`&orderByAsc=false")
+
+
+def test_a_server_needs_no_command(summary):
+    remote = summary.model_copy(update={"tracking_uri": "https://mlflow.example.org/", "experiment_id": None})
+    assert ui_command(remote.tracking_uri) is None
+    assert ui_address(remote) == "https://mlflow.example.org"
+    assert "mlflow ui" not in summary_text(remote)
+
+
+def test_the_page_holds_the_same_words(summary):
+    page = summary_markdown(summary)
+    assert page.startswith("# docstrings\n")
+    assert "+3.2 points" in page
+    assert "\n      mlflow ui --backend-store-uri" in page
+
+
+def test_a_password_is_not_printed(summary):
+    for uri in ("postgresql+psycopg2://hpo:s3cret@db/mlflow", "http://hpo:s3cret@server:5000"):
+        assert "s3cret" not in summary_text(summary.model_copy(update={"tracking_uri": uri}))
+
+
+def test_a_winner_without_a_default_beside_it_is_said_plainly(summary):
+    alone = summary.model_copy(update={"baseline": None, "test_baseline": None})
+    text = summary_text(alone)
+    assert "validation  accuracy 0.7751 on 400 rows\n" in text
+    assert "test        accuracy 0.7640 on 500 rows\n" in text
