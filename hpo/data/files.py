@@ -125,7 +125,7 @@ def _read_jsonl(path: Path, columns: Sequence[str], where: str) -> RawSplit:
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise DataError(f"{where}, line {number}: not JSON ({error}); write one object a line") from error
         if not isinstance(row, dict):
             raise DataError(f"{where}, line {number}: a JSON {type(row).__name__}; each line must be an object {{...}}")

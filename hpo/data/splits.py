@@ -95,7 +95,7 @@ def _choose(table: "pa.Table", rows: int, layout: Layout, seed: int, purpose: st
     if cutting and counts.min() < 2:
         rare = names[counts.argmin()]
         raise DataError(
-            f"{what}: the class {rare!r} has 1 row in {source}, and a cut by class needs 2; "
+            f"{what}: the class {str(rare)!r} has 1 row in {source}, and a cut by class needs 2; "
             "add rows of it, or remove or merge the class"
         )
     if rows < len(names):

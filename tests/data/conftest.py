@@ -1,0 +1,30 @@
+"""Rows in files, and `load` with the arguments that most tests share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo.data.config import DataConfig
+from hpo.data.loading import Splits, load
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str | bytes], Path]:
+    def write_file(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write_file
+
+
+@pytest.fixture
+def load_splits(tmp_path: Path) -> Callable[..., Splits]:
+    def load_them(data: dict[str, Any], *, base: Path = tmp_path, seed: int = 17, **changes: Any) -> Splits:
+        wanted: dict[str, Any] = {"texts": ("sentence",), "label": "label", "label_kind": "class", **changes}
+        config = DataConfig.model_validate(data)
+        return load(config, base=base, seed=seed, cache=tmp_path / "cache", announce=lambda words: None, **wanted)
+
+    return load_them

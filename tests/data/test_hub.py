@@ -1,0 +1,138 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.service, pytest.mark.real_data]
+
+PROGRAM = """if True:
+    import json, sys
+    from pathlib import Path
+    from hpo.data.config import DataConfig
+    from hpo.data.loading import load
+    from hpo.errors import HpoError
+    from hpo.tasks.sequence_classification import SequenceClassification
+    answers = []
+    for data, task in json.loads(sys.argv[1]):
+        task = SequenceClassification.model_validate(task)
+        try:
+            splits = load(
+                DataConfig.model_validate(data), texts=task.texts, label=task.label, label_kind=task.label_kind,
+                base=Path(), seed=17, cache=Path(), announce=lambda words: None,
+            )
+        except HpoError as error:
+            answers.append([type(error).__name__, str(error)])
+        else:
+            rows = {name: len(table) for name, table in splits.tables.items()}
+            names = task.label_names(splits.train)
+            answers.append([rows, names, splits.notes, [own.model_dump() for own in splits.records]])
+    print(json.dumps(answers))
+"""
+SENTENCE = {"text": "sentence", "label": "label"}
+PAIR = {"text": ["sentence1", "sentence2"], "label": "label"}
+GLUE = {"hub": "nyu-mll/glue"}
+SST2 = {**GLUE, "config": "sst2", "test": {"from": "train", "rows": 2_000}}
+DEAD = "http://127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hf_home")
+
+
+def ask(endpoint: str, home: Path, *questions: tuple[dict[str, Any], dict[str, Any]], **more: str) -> list[Any]:
+    """`load` in a process of its own: the Hub's libraries read their environment when they are imported."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), **more}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(questions)], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    answers: list[Any] = json.loads(done.stdout)
+    return answers
+
+
+def test_glue_comes_from_the_hub_once_and_from_the_cache_offline(hub_mirror: str, hub_cache: Path) -> None:
+    [online] = ask(hub_mirror, hub_cache, (SST2, SENTENCE))
+    rows, names, notes, records = online
+    assert (rows["validation"], rows["test"], names) == (872, 2_000, ["negative", "positive"])
+    assert 65_200 < rows["train"] < 65_349
+    assert any("rows dropped from train" in note for note in notes)
+    assert records[0]["name"] == "nyu-mll/glue/sst2"
+    assert "Hub nyu-mll/glue sst2, revision " in records[0]["source"]
+    [offline] = ask(DEAD, hub_cache, (SST2, SENTENCE), HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+    assert offline == online
+
+
+def test_names_of_classes_keep_the_order_of_the_hub_and_hidden_test_labels_are_told(
+    hub_mirror: str, hub_cache: Path
+) -> None:
+    number = {**PAIR, "problem_type": "regression"}
+    rte, stsb, other = ask(
+        hub_mirror,
+        hub_cache,
+        ({**GLUE, "config": "rte"}, PAIR),
+        ({**GLUE, "config": "stsb"}, number),
+        ({**GLUE, "config": "rte", "splits": {"train": "validation", "validation": "train"}}, PAIR),
+    )
+    assert rte[1] == ["entailment", "not_entailment"]
+    assert any("there is no test split" in note for note in rte[2])
+    assert stsb[0] == {"train": 5_749, "validation": 1_500}
+    assert any("the labels of the test split are hidden" in note for note in stsb[2])
+    assert other[0] == {"train": 277, "validation": 2_490}
+
+
+def test_what_the_hub_does_not_have_is_the_users_mistake(hub_mirror: str, hub_cache: Path) -> None:
+    answers = ask(
+        hub_mirror,
+        hub_cache,
+        ({"hub": "no/such"}, SENTENCE),
+        ({**GLUE, "config": "sst3"}, SENTENCE),
+        (GLUE, SENTENCE),
+        ({**SST2, "revision": "abc"}, SENTENCE),
+        ({**SST2, "splits": {"validation": "dev"}}, SENTENCE),
+        (SST2, {"text": "sentense", "label": "label"}),
+    )
+    assert {kind for kind, _ in answers} == {"DataError"}
+    expected = [
+        "no/such: Dataset 'no/such' doesn't exist",
+        "Available: ['rte', 'sst2', 'stsb'] (data.config)",
+        "among the available configs: ['rte', 'sst2', 'stsb'] (data.config)",
+        "correct data.revision",
+        "there is no split 'dev'; there are train, validation (data.splits.validation)",
+        "did you mean sentence?",
+    ]
+    for (_, words), part in zip(answers, expected, strict=True):
+        assert part in words
+
+
+def test_offline_without_a_cache_is_a_service_error(tmp_path: Path) -> None:
+    [(kind, words)] = ask(DEAD, tmp_path, (SST2, SENTENCE), HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+    assert kind == "ServiceError"
+    assert "offline mode is on; unset HF_HUB_OFFLINE" in words
+
+
+def test_a_hub_that_fails_is_a_service_error(
+    serve_hub: Callable[..., AbstractContextManager[str]], tmp_path: Path
+) -> None:
+    with serve_hub("--fail-after", "3") as url:
+        [(kind, words)] = ask(url, tmp_path, (SST2, SENTENCE))
+    assert kind == "ServiceError"
+    assert words.startswith(f"nyu-mll/glue sst2: the Hub at {url} did not deliver it (")
+
+
+def test_a_gated_data_set_says_how_to_get_access(
+    serve_hub: Callable[..., AbstractContextManager[str]], tmp_path: Path
+) -> None:
+    with serve_hub("--gated", "nyu-mll/glue") as url:
+        [(kind, words)] = ask(url, tmp_path, (SST2, SENTENCE))
+        [(kind_with_token, words_with_token)] = ask(url, tmp_path, (SST2, SENTENCE), HF_TOKEN="hf_" + "x" * 34)
+    assert kind == kind_with_token == "DataError"
+    assert "then set HF_TOKEN" in words
+    assert "ask for it on the Hub" in words_with_token
