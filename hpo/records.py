@@ -198,6 +198,19 @@ class Answers:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
+class Decision(Record):
+    """Whether the challenger becomes champion. reasons: sentences with figures. Scores: of the searched metric on the
+    test rows. improvement: of the challenger over the champion, above zero where it is better; None without a champion.
+    """
+
+    verdict: Literal["promote", "keep"]
+    reasons: tuple[str, ...]
+    challenger_score: float
+    champion_score: float | None = None
+    improvement: float | None = None
+    p_value: float | None = None
+
+
 class StudySummary(Record):
     """What a finished study answers: what won, what tuning bought, and where the winner is now.
 

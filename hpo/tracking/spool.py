@@ -136,6 +136,7 @@ class Spool:
                 if isinstance(error, ReplayNeededError) and self._cursor > 0:
                     self._rewind()
                     continue
+                reminded = False
                 with self._changed:
                     self._trouble = str(error) or type(error).__name__
                     self._changed.wait_for(lambda: self._closing or self._hurry, pause)
@@ -147,14 +148,15 @@ class Spool:
 
     def _remind(self, tracker: Tracker) -> None:
         """A tracker that goes on in the middle is told first how the study had started."""
-        started = None
+        started, is_next = None, True
         for cursor, event in _lines(self._path, 0, self._end):
-            if cursor > self._cursor:
-                if isinstance(event, StudyStarted):
-                    return
+            is_start, comes = isinstance(event, StudyStarted), cursor > self._cursor
+            if comes and is_next and is_start:
+                return
+            started = event if is_start else started
+            is_next = is_next and not comes
+            if comes and started is not None:
                 break
-            if isinstance(event, StudyStarted):
-                started = event
         if started is not None:
             tracker.apply(started)
 

@@ -229,3 +229,12 @@ def test_many_threads_may_append(tmp_path: Path) -> None:
     assert spool.close(5.0)
     assert sorted(steps(listener)) == list(range(150))
     assert listener.heard == list(spool.events())
+
+
+def test_events_from_before_the_start_of_the_study_wait_for_no_one(tmp_path: Path) -> None:
+    listener = Listener(failures=1)
+    spool = Spool(tmp_path, lambda: listener)
+    spool.append(report(1))
+    spool.append(started())
+    assert spool.close(5.0)
+    assert listener.heard[-2:] == [report(1), started()]
