@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpo.data.config import DataConfig
+from hpo.data.config import Cut, DataConfig
 from hpo.data.files import read_files
 from hpo.data.source import LabelKind, Layout, Source, SplitName, clean, is_hidden
 from hpo.data.splits import arrange
@@ -66,14 +66,15 @@ def load(
     source = _read(config, layout, base, cache, announce)
     notes = list(source.notes)
     splits = dict(source.splits)
-    if config.test is not None:
-        splits.pop("test", None)
-    elif "test" not in splits or is_hidden(splits["test"], label):
+    cuts: dict[SplitName, Cut | None] = {"test": config.test, "validation": config.validation}
+    for name, cut in cuts.items():
+        published = splits.pop(name, None) if cut is not None else None
+        if cut is not None and published is not None and not is_hidden(published, label):
+            notes.append(f"the published {name} split is not used: {name} is cut from {cut.from_}")
+    if config.test is None and ("test" not in splits or is_hidden(splits["test"], label)):
         why = "the labels of the test split are hidden" if splits.pop("test", None) else "there is no test split"
         notes.append(f"{why}: nothing is tested; cut one with data.test: {{from: train, rows: 2000}}")
-    if config.validation is not None:
-        splits.pop("validation", None)
-    elif "validation" not in splits or is_hidden(splits["validation"], label):
+    if config.validation is None and ("validation" not in splits or is_hidden(splits["validation"], label)):
         raise DataError(
             f"data: {source.name} has no labelled validation split, and a search needs one; "
             "cut it with data.validation: {from: train, rows: 1000}"

@@ -27,7 +27,7 @@ _STREAMS = {"cut test": 1, "cut validation": 2, "limit train": 3, "limit validat
 def arrange(
     tables: Mapping[SplitName, "pa.Table"], config: DataConfig, layout: Layout, seed: int
 ) -> tuple[Tables, tuple[str, ...]]:
-    """The splits that the study uses, and notes on the rows that were moved or dropped.
+    """The splits that the study uses, and notes on the rows that were dropped. tables: without those that are cut.
 
     The test is cut first, so that nothing else changes which rows it holds; then the validation; then come limits.
     Errors: DataError.
@@ -40,8 +40,6 @@ def arrange(
             continue
         if cut.from_ not in splits:
             raise DataError(f"data.{name}: there is no {cut.from_} split to cut {cut.rows} rows from; cut from train")
-        if name in splits:
-            notes.append(f"the published {name} split is not used: {name} is cut from {cut.from_}")
         chosen = _choose(splits[cut.from_], cut.rows, layout, seed, f"cut {name}", cut.from_)
         splits[name] = splits[cut.from_].take(chosen)
         splits[cut.from_] = splits[cut.from_].take(np.setdiff1d(np.arange(len(splits[cut.from_])), chosen))

@@ -204,3 +204,28 @@ def test_a_digest_tells_rows_and_their_order() -> None:
     assert digest(one) == digest(pa.table({"sentence": ["ab", "c"], "label": ["0", "1"]}))
     for sentences, labels in ((["a", "bc"], ["0", "1"]), (["c", "ab"], ["1", "0"]), (["ab", "c"], ["1", "0"])):
         assert digest(one) != digest(pa.table({"sentence": sentences, "label": labels}))
+
+
+def test_a_cut_replaces_the_published_split_with_a_word_on_it(load_splits: Load) -> None:
+    data = {
+        "builtin": "docstrings",
+        "test": {"from": "train", "rows": 600},
+        "limit": {"train": 300, "validation": 60},
+    }
+    splits = load_splits(data, texts=("sentence",), label="library")
+    assert [len(table) for table in splits.tables.values()] == [300, 60, 600]
+    assert set(Counter(splits.test["library"].to_pylist()).values()) == {100}
+    assert "the published test split is not used: test is cut from train" in splits.notes
+    assert splits.records[0].source.endswith("; at most 300 rows by seed 17")
+
+
+def test_a_cut_that_leaves_little_of_a_class_still_has_its_rows(load_splits: Load, write: Write) -> None:
+    write("a.tsv", HEADER + "".join(f"text {i}\t{i % 2}\n" for i in range(10)))
+    with pytest.raises(DataError, match="all 1 train rows have the label"):
+        load_splits({"files": {"train": "a.tsv"}, "validation": {"from": "train", "rows": 9}})
+
+
+def test_a_cut_that_takes_every_text_of_train_is_refused(load_splits: Load, write: Write) -> None:
+    write("a.tsv", HEADER + "".join(f"same\t{i % 2}\n" for i in range(10)))
+    with pytest.raises(DataError, match="no rows are left in train"):
+        load_splits({"files": {"train": "a.tsv"}, "validation": {"from": "train", "rows": 4}})
