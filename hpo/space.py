@@ -101,9 +101,11 @@ class FloatRange:
     when: tuple[Condition, ...] = ()
 
     def contains(self, value: Scalar) -> bool:
-        if not _is_number(value) or not self.low <= float(value) <= self.high:
+        if not _is_number(value):
             return False
-        return self.step is None or math.isclose(float(value), float(self.nearest(value)), rel_tol=1e-9, abs_tol=1e-12)
+        if self.step is None:
+            return self.low <= float(value) <= self.high
+        return math.isclose(float(value), float(self.nearest(value)), rel_tol=1e-9, abs_tol=1e-12)
 
     def nearest(self, value: Scalar) -> Scalar:
         if not _is_number(value):
@@ -112,14 +114,14 @@ class FloatRange:
         if self.step is None:
             return clipped
         steps = min(round((clipped - self.low) / self.step), math.floor((self.high - self.low) / self.step + 1e-9))
-        return self.low + self.step * steps
+        return min(self.low + self.step * steps, self.high)  # rounding must not carry it beyond
 
     def grid(self) -> tuple[Scalar, ...]:
         """The multiples of `step`. A range without one has no grid: ValueError."""
         if self.step is None:
             raise ValueError("a range without a step has no grid")
         count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-        return tuple(self.low + self.step * index for index in range(count))
+        return tuple(min(self.low + self.step * index, self.high) for index in range(count))
 
 
 Varying: TypeAlias = Choice | IntRange | FloatRange

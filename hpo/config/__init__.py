@@ -1,0 +1,151 @@
+"""One YAML file -> a frozen StudyConfig, all problems reported at once. Imports nothing heavy and starts nothing."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from hpo.config.checks import check
+from hpo.config.document import Document, read
+from hpo.config.parameters import Fault, parse_space
+from hpo.config.places import find, shipped
+from hpo.config.schema import (
+    PACKAGE,
+    BudgetConfig,
+    CheckpointsConfig,
+    ModelConfig,
+    ResourcesConfig,
+    SearchConfig,
+    StudyConfig,
+)
+from hpo.config.syntax import KeyPath
+from hpo.config.wording import coerced, nearest, problems_of
+from hpo.errors import ConfigError, Problem
+
+__all__ = [
+    "BudgetConfig",
+    "CheckpointsConfig",
+    "ModelConfig",
+    "ResourcesConfig",
+    "SearchConfig",
+    "StudyConfig",
+    "find",
+    "load",
+    "shipped",
+]
+
+_SECTIONS = {name: info for name, info in StudyConfig.model_fields.items() if name != "base"}
+_SHORT = ("sampler", "scheduler")
+
+
+def load(path: Path, overrides: Sequence[str] = (), storage: Path | None = None) -> StudyConfig:
+    """Read, override (`a.b=value` each), check and resolve a space file.
+
+    Relative paths in the file start at its folder, those in an override at the working folder. ConfigError with every
+    problem, in the order of the file.
+    """
+    document = read(path)
+    problems = list(document.problems)
+    _write_out_short_forms(document)
+    for option in overrides:
+        try:
+            document.override(option)
+        except ConfigError as error:
+            problems += error.problems
+    if storage is not None:
+        document.set(("storage",), str(storage), f"--storage {storage}")
+    config, found = _validated(document, Path(os.path.abspath(path)).parent)
+    problems += found
+    if problems or config is None:
+        raise ConfigError(_in_order(problems))
+    return config
+
+
+def _validated(document: Document, base: Path) -> tuple[StudyConfig | None, list[Problem]]:
+    """The configuration where it can be made, and what is wrong all the same."""
+    problems = list(_drop_unknown_sections(document))
+    _resolve(document, base)
+    values: dict[str, Any] = {name: value for name, value in document.values.items() if value is not None}
+    faults: list[Fault] = []
+    wrong: set[str] = set()
+    if isinstance(values.get("space"), dict):
+        written = values["space"]
+        values["space"], found = parse_space(written)
+        faults += [(("space", *path), message) for path, message in found]
+        wrong = written.keys() - values["space"].parameters.keys()
+    config: StudyConfig | None = None
+    try:
+        config = StudyConfig.model_validate({**values, "base": base})
+        sections = dict(config)
+    except ValidationError as error:
+        problems += problems_of(error, document, StudyConfig)
+        broken = {one["loc"][0] for one in error.errors() if one["loc"]}
+        sections = {
+            name: _adapter(name).validate_python(values[name]) if name in values else info.default
+            for name, info in _SECTIONS.items()
+            if name not in broken
+        }
+    for name, section in sections.items():
+        if name in values and name != "space":
+            dumped = section.model_dump(by_alias=True) if isinstance(section, BaseModel) else section
+            faults += coerced(values[name], dumped, (name,))
+    faults += check(sections, wrong)
+    wanted = [(path, message) for path, message in faults if not _is_refused(path, document)]
+    return config, problems + [document.problem(path, message) for path, message in wanted]
+
+
+def _write_out_short_forms(document: Document) -> None:
+    """`sampler: tpe` becomes {type: tpe}, so that an override can set a key of it."""
+    search = document.values.get("search")
+    if isinstance(search, dict):
+        for name in _SHORT:
+            if isinstance(search.get(name), str):
+                search[name] = {"type": search[name]}
+
+
+def _drop_unknown_sections(document: Document) -> Iterator[Problem]:
+    for name in [name for name in document.values if name not in _SECTIONS]:
+        yield document.problem((name,), f"unknown key; {nearest(name, _SECTIONS)}")
+        del document.values[name]
+
+
+def _resolve(document: Document, base: Path) -> None:
+    """Put in the date, and make paths absolute: those of the file from `base`, those of an option from here."""
+    values = document.values
+    if isinstance(values.get("study"), str):
+        values["study"] = values["study"].replace("{date}", datetime.now(UTC).strftime("%Y-%m-%d"))
+    data, model = values.get("data"), values.get("model")
+    files = data.get("files") if isinstance(data, Mapping) else None
+    if isinstance(files, dict):
+        for split, name in files.items():
+            if isinstance(name, str) and name:
+                files[split] = _absolute(name, ("data", "files", split), document, base)
+    if isinstance(model, dict) and isinstance(name := model.get("name"), str) and not name.startswith(PACKAGE):
+        folder = _absolute(name, ("model", "name"), document, base)
+        if name and os.path.isdir(folder):
+            model["name"] = folder
+
+
+def _absolute(name: str, path: KeyPath, document: Document, base: Path) -> str:
+    given_here = any(path[: len(known)] == known for known in document.origins)
+    expanded = os.path.expanduser(name)
+    return os.path.abspath(expanded if given_here else os.path.join(base, expanded))
+
+
+def _adapter(name: str) -> TypeAdapter[Any]:
+    info = _SECTIONS[name]
+    annotated: Any = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
+    return TypeAdapter(annotated)
+
+
+def _is_refused(path: KeyPath, document: Document) -> bool:
+    """Whether the fault only follows from a value that the syntax refused."""
+    return any(path[: len(refused)] == refused for refused in document.refused)
+
+
+def _in_order(problems: Sequence[Problem]) -> list[Problem]:
+    """By line, those of the command line first; none twice."""
+    return sorted(dict.fromkeys(problems), key=lambda problem: problem.line or 0)

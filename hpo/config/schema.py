@@ -1,0 +1,233 @@
+"""What a space file says, as frozen models. Owns the sections of its own; the others come from the rooms they steer.
+
+Checks of one section are here or with the section; those between sections are in `checks`. Must import nothing heavy.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from hpo.config import points
+from hpo.config.parameters import parse_space, written
+from hpo.config.syntax import dotted, dump, shown, without_password
+from hpo.config.wording import explain
+from hpo.data import DataConfig
+from hpo.errors import ConfigError, Problem
+from hpo.promotion import PromotionConfig
+from hpo.samplers import Sampler, TpeConfig
+from hpo.schedulers import AshaConfig, SchedulerUnion
+from hpo.space import Scalar, SearchSpace
+from hpo.tasks import Task
+from hpo.tracking import TrackingConfig
+
+PACKAGE = "package:"
+DEFAULT_TRIALS = 20
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+
+
+def checked_name(name: str) -> str:
+    """A name that becomes a folder. ValueError."""
+    if not _NAME.fullmatch(name):
+        rule = "only letters, digits, `.`, `_` and `-`, no leading dot, at most 100 characters"
+        raise ValueError(f"{shown(name)} becomes a folder: {rule}; rename it")
+    return name
+
+
+def _typed(default: str) -> BeforeValidator:
+    """`tpe` is short for {type: tpe}, and a mapping without a type is of the default one."""
+
+    def expand(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {"type": default, **value}
+        return {"type": value} if isinstance(value, str) else value
+
+    return BeforeValidator(expand)
+
+
+def _parsed(value: Any) -> SearchSpace:
+    if isinstance(value, SearchSpace):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{shown(value)} is not a section of keys; write a hyperparameter and its range a line")
+    space, faults = parse_space(value)
+    if faults:
+        raise ValueError("; ".join(f"{dotted(path)}: {message}" for path, message in faults))
+    return space
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(Section):
+    """name: a Hub id, a folder, or package:<distribution> for weights shipped in a Python package."""
+
+    name: str
+    revision: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _can_be_a_model(cls, name: str) -> str:
+        if not Path(name).is_absolute() and not _HUB_ID.fullmatch(name.removeprefix(PACKAGE)):
+            raise ValueError(
+                f"{shown(name)} is neither a folder that exists nor a Hub id; write owner/name, a folder, "
+                "or package:<distribution>"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _only_the_hub_has_revisions(self) -> Self:
+        if self.revision is not None and (self.name.startswith(PACKAGE) or Path(self.name).is_absolute()):
+            raise ValueError("revision is given, but only models of the Hub have revisions; remove it")
+        return self
+
+
+class SearchConfig(Section):
+    """How trials are proposed, stopped and compared.
+
+    metric, mode: None takes the task's own. first: points that are tried before the sampler's; a mapping names what
+    differs from the default configuration.
+    """
+
+    sampler: Annotated[Sampler, _typed("tpe")] = TpeConfig()
+    scheduler: Annotated[SchedulerUnion, _typed("asha")] = AshaConfig()
+    metric: str | None = None
+    mode: Literal["min", "max"] | None = None
+    first: tuple[points.First, ...] = ("default",)
+
+
+class BudgetConfig(Section):
+    """What the study may use, whichever ends first. hours: wall time. epochs: of training, all trials together."""
+
+    trials: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    hours: Annotated[float, Field(gt=0.0)] | None = None
+    epochs: Annotated[float, Field(gt=0.0)] | None = None
+
+    @model_validator(mode="after")
+    def _is_limited(self) -> Self:
+        if self.trials is None and self.hours is None and self.epochs is None:
+            raise ValueError("no limit is given; write trials, hours or epochs")
+        return self
+
+
+class ResourcesConfig(Section):
+    """What one trial gets. gpus: a share of one GPU, or whole GPUs."""
+
+    cpus: Annotated[int, Field(ge=1, le=4096)] = 1
+    gpus: Annotated[float, Field(ge=0.0, le=64.0)] = 0.0
+
+    @field_validator("gpus")
+    @classmethod
+    def _is_a_share_or_whole(cls, gpus: float) -> float:
+        if gpus > 1 and not gpus.is_integer():
+            raise ValueError(f"{gpus} is neither a share of one GPU nor a whole number; write 0.5 or {round(gpus)}")
+        return gpus
+
+
+class CheckpointsConfig(Section):
+    """keep: how many of the study's best stay on disk. max_bytes: what all of them may take (2GB, 500MB, a number)."""
+
+    keep: Annotated[int, Field(ge=1, le=1000)] = 2
+    max_bytes: Annotated[ByteSize, Field(ge=1_000_000)] = ByteSize(4_000_000_000)
+
+
+class StudyConfig(Section):
+    """A whole space file, checked and resolved: paths are absolute, `{date}` is a date, defaults are filled in.
+
+    storage: the folder of all studies, as seen from where the command runs. base: the folder of the space file.
+    """
+
+    study: str
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 17
+    model: ModelConfig
+    task: Task
+    data: DataConfig
+    space: Annotated[SearchSpace, PlainValidator(_parsed), PlainSerializer(written)]
+    search: SearchConfig = SearchConfig()
+    budget: BudgetConfig = BudgetConfig(trials=DEFAULT_TRIALS)
+    resources: ResourcesConfig = ResourcesConfig()
+    promotion: PromotionConfig | None = None
+    tracking: TrackingConfig = TrackingConfig()
+    storage: Path = Path("studies")
+    checkpoints: CheckpointsConfig = CheckpointsConfig()
+    base: Path = Path()
+
+    @field_validator("study")
+    @classmethod
+    def _becomes_a_folder(cls, study: str) -> str:
+        return checked_name(study)
+
+    @field_validator("storage", mode="before")
+    @classmethod
+    def _is_a_folder(cls, storage: Any) -> Any:
+        if isinstance(storage, str) and "://" in storage:
+            raise ValueError(f"{shown(storage)} is a URL, which is not supported yet; name a folder")
+        if storage == "":
+            raise ValueError("the name is empty; name a folder, such as studies")
+        return storage
+
+    @model_validator(mode="after")
+    def _experiment_is_named(self) -> Self:
+        """Runs within construction, before anybody holds the object."""
+        if self.tracking.experiment is None:
+            self.__dict__["tracking"] = self.tracking.model_copy(update={"experiment": self.study})
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Where this study's ledger and checkpoints lie."""
+        return self.storage / self.study
+
+    @property
+    def metric(self) -> str:
+        return self.search.metric or self.task.default_metric
+
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        return self.search.mode or self.task.mode_of(self.metric)
+
+    def default_point(self) -> dict[str, Scalar]:
+        """The default configuration, for every parameter that varies."""
+        return points.default_point(self.space)
+
+    def first_points(self) -> list[tuple[str, dict[str, Scalar]]]:
+        """(origin, params) of `search.first`, each as near to what was asked for as the space allows, none twice."""
+        return points.first_points(self.search.first, self.space)
+
+    def document(self) -> str:
+        """The resolved space file as YAML, for people: without passwords and without `base`."""
+        values = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"base"})
+        values["tracking"]["uri"] = without_password(values["tracking"]["uri"])
+        return dump(values)
+
+    def to_json(self) -> str:
+        """All of it; `from_json` gives an equal object back. Holds a password where the tracking URI has one."""
+        return self.model_dump_json(by_alias=True, exclude_none=True, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """ConfigError where `text` is not what `to_json` wrote."""
+        try:
+            return cls.model_validate(json.loads(text))
+        except ValidationError as error:
+            faults = [(one["loc"], explain(one)) for one in error.errors(include_url=False)]
+            raise ConfigError([Problem(dotted(path), message) for path, message in faults]) from None
+        except json.JSONDecodeError as error:
+            raise ConfigError([Problem("", f"the saved configuration is not JSON: {error}; restore it")]) from None

@@ -1,0 +1,70 @@
+"""`python -m hpo.run --space PATH`: the arguments, then the study. Nothing heavy is imported before they are right."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpo.errors import ConfigError, HpoError
+
+EPILOG = """examples:
+  python -m hpo.run --space spaces/quickstart.yaml
+  python -m hpo.run --space glue_sst2 --dry-run
+  python -m hpo.run --space mine.yaml --set budget.trials=40 --set space.learning_rate.high=1e-4 --resume
+
+exit codes: 0 done; 2 your mistake; 3 no trial finished; 4 a service is not there; 75 another driver holds the
+study; 130, 143 stopped by a signal, to be continued with --resume"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code. A mistake is told on stderr, one line a problem, without a traceback."""
+    arguments = _parser().parse_args(argv)
+    try:
+        from hpo import config
+
+        loaded = config.load(config.find(arguments.space), arguments.set, arguments.storage)
+
+        from hpo import study
+
+        return study.run(
+            loaded,
+            resume=arguments.resume,
+            dry_run=arguments.dry_run,
+            probe=arguments.probe,
+            address=arguments.address,
+        )
+    except ConfigError as error:
+        count = len(error.problems)
+        print(f"{count} problem{'s' if count > 1 else ''} in {arguments.space}:", file=sys.stderr)
+        for problem in error.problems:
+            print(f"  {' '.join(str(problem).split())}", file=sys.stderr)
+        return error.exit_code
+    except HpoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m hpo.run",
+        description="Search the hyperparameters of a BERT fine-tuning, and promote the best checkpoint.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--space", required=True, metavar="PATH", help="the search-space file, or a shipped one's name")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
+    parser.add_argument(
+        "--no-probe", dest="probe", action="store_false", help="with --dry-run: predict no times, train no probe steps"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with a study that exists, or extend it")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="a.b=value", help="set a key of the file; may be given often"
+    )
+    parser.add_argument("--storage", type=Path, metavar="DIR", help="the folder of all studies, instead of the file's")
+    parser.add_argument("--address", metavar="RAY", help="a Ray cluster to run on, instead of this machine")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
