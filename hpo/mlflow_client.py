@@ -33,8 +33,6 @@ def open_client(uri: str) -> "MlflowClient":
 
     Takes 1.6 s for the import, and 2 s more for a new SQLite file. Raises ServiceError.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     with _opening, translated(uri):  # two threads that create one SQLite file at a time get in each other's way
         database = sqlite_file(uri)
         if database is not None:
@@ -52,6 +50,8 @@ def open_client(uri: str) -> "MlflowClient":
 @contextmanager
 def translated(uri: str) -> Iterator[None]:
     """Within it, what MLflow raises about its store, its server or its disk leaves as ServiceError."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)  # before the first import of mlflow, which reads some of it
     import requests
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError

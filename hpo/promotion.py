@@ -33,7 +33,7 @@ class PromotionConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Annotated[str, Field(min_length=1, pattern=r"^[^/:]+$")]
+    model: Annotated[str, Field(min_length=1, pattern=r"^\w[\w .\-]*$")]
     min_improvement: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
 

@@ -1,0 +1,271 @@
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import transformers
+from mlflow import MlflowClient
+from tiny_bert import write_tiny_bert
+
+from hpo.errors import ModelError, ServiceError
+from hpo.mlflow_client import open_client
+from hpo.records import Decision
+from hpo.registry import Registry, Version
+from hpo.tasks import SequenceClassification
+
+# MLflow's own queries ask SQLAlchemy for a loader that is on its way out.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+
+SINGLE = SequenceClassification(text="sentence", label="label", max_length=32)
+PAIR = SequenceClassification(text=("first", "second"), label="label", max_length=32)
+REGRESSION = SequenceClassification(text="sentence", label="label", max_length=32, problem_type="regression")
+TEXTS = ["this film was great", "what a boring plot", "it is not bad"]
+PAIRS = [("this film was great", "a good movie"), ("what a boring plot", "great"), ("it is not bad", "a good movie")]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    database = tmp_path_factory.mktemp("registry") / "mlflow.db"
+    open_client(f"sqlite:///{database}")
+    return database
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bert(tmp_path_factory.mktemp("classifier") / "checkpoint")
+
+
+@pytest.fixture
+def uri(template: Path, tmp_path: Path) -> str:
+    shutil.copy(template, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.fixture
+def run_id(uri: str, tmp_path: Path) -> str:
+    """A run that has ended."""
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("toy", artifact_location=str(tmp_path / "mlartifacts"))
+    run = client.create_run(experiment)
+    client.set_terminated(run.info.run_id)
+    return str(run.info.run_id)
+
+
+def decision(verdict: Any = "promote") -> Decision:
+    return Decision(verdict=verdict, reasons=("accuracy is 0.9 on 10 test rows",), challenger_score=0.9)
+
+
+def register(uri: str, run_id: str, checkpoint: Path, verdict: str = "promote", **other: Any) -> Version:
+    given = {"task": SINGLE, "labels": ("neg", "pos"), "examples": TEXTS, "tags": {"hpo.study": "toy"}} | other
+    given["pipeline"] = transformers.pipeline("text-classification", model=str(checkpoint), device="cpu")
+    return Registry(uri).register("toy", checkpoint, decision=decision(verdict), run_id=run_id, **given)
+
+
+@pytest.fixture(autouse=True)
+def forget_the_address() -> Iterator[None]:
+    yield
+    mlflow.set_tracking_uri(None)
+
+
+def served(uri: str, version: Version) -> Any:
+    mlflow.set_tracking_uri(uri)
+    return mlflow.pyfunc.load_model(version.uri)
+
+
+def direct(checkpoint: Path, inputs: Any) -> list[float]:
+    pipeline = transformers.pipeline("text-classification", model=str(checkpoint), device="cpu")
+    return [answer["score"] for answer in pipeline(inputs)]
+
+
+def test_there_is_no_champion_before_there_is_one(uri: str) -> None:
+    assert Registry(uri).champion("toy") is None
+
+
+def test_a_promoted_checkpoint_becomes_the_champion(uri: str, run_id: str, classifier: Path) -> None:
+    version = register(uri, run_id, classifier)
+    assert (version.number, version.alias, version.uri) == (1, "champion", "models:/toy@champion")
+    champion = Registry(uri).champion("toy")
+    assert champion is not None
+    assert (champion.number, champion.run_id) == (1, run_id)
+    assert champion.tags["hpo.study"] == "toy"
+    assert champion.tags["hpo.reasons"] == "accuracy is 0.9 on 10 test rows"
+    assert "- accuracy is 0.9 on 10 test rows" in MlflowClient(uri).get_model_version("toy", "1").description
+
+
+def test_a_kept_one_is_a_challenger_and_the_champion_stays(
+    uri: str, run_id: str, classifier: Path, tmp_path: Path
+) -> None:
+    register(uri, run_id, classifier)
+    second = register(uri, run_id, write_tiny_bert(tmp_path / "other", seed=1), verdict="keep")
+    assert (second.number, second.alias) == (2, "challenger")
+    champion = Registry(uri).champion("toy")
+    assert champion is not None
+    assert champion.number == 1
+    assert "not promoted" in MlflowClient(uri).get_model_version("toy", "2").description
+
+
+def test_an_ended_run_stays_ended_and_shows_its_model(uri: str, run_id: str, classifier: Path) -> None:
+    before = MlflowClient(uri).get_run(run_id).info
+    register(uri, run_id, classifier)
+    run = MlflowClient(uri).get_run(run_id)
+    assert (run.info.status, run.info.end_time) == ("FINISHED", before.end_time)
+    assert len(run.outputs.model_outputs) == 1
+
+
+def test_the_same_weights_of_a_run_are_registered_once(uri: str, run_id: str, classifier: Path) -> None:
+    assert register(uri, run_id, classifier).number == register(uri, run_id, classifier).number
+    assert len(MlflowClient(uri).search_model_versions("name = 'toy'")) == 1
+
+
+def test_a_fetched_model_is_the_checkpoint(uri: str, run_id: str, classifier: Path, tmp_path: Path) -> None:
+    version = register(uri, run_id, classifier)
+    folder = Registry(uri).fetch(version, tmp_path / "fetched")
+    assert (folder / "model.safetensors").read_bytes() == (classifier / "model.safetensors").read_bytes()
+    assert direct(folder, TEXTS) == direct(classifier, TEXTS)
+    assert list(folder.rglob("*.bin")) == []
+
+
+def test_the_model_says_what_it_is_and_asks_for_no_more_than_it_needs(uri: str, run_id: str, classifier: Path) -> None:
+    version = register(uri, run_id, classifier)
+    mlflow.set_tracking_uri(uri)
+    info = mlflow.models.get_model_info(version.uri)
+    assert info.metadata["hpo"]["task"]["max_length"] == 32
+    assert info.metadata["hpo"]["labels"] == ["neg", "pos"]
+    source = MlflowClient(uri).get_logged_model(info.model_id).artifact_location
+    requirements = (Path(source) / "requirements.txt").read_text().split()
+    assert sorted(own.partition("==")[0] for own in requirements) == ["mlflow", "torch", "transformers"]
+    assert not any("+" in own for own in requirements)
+
+
+def test_pyfunc_answers_single_sentences(uri: str, run_id: str, classifier: Path) -> None:
+    model = served(uri, register(uri, run_id, classifier))
+    answers = model.predict(TEXTS)
+    assert list(answers.columns) == ["label", "score"]
+    assert set(answers["label"]) <= {"neg", "pos"}
+    assert answers["score"].tolist() == pytest.approx(direct(classifier, TEXTS))
+    assert len(model.predict(["great " * 500])) == 1, "longer than the model: cut, not refused"
+
+
+def test_pyfunc_answers_pairs(uri: str, run_id: str, classifier: Path) -> None:
+    import pandas as pd
+
+    model = served(uri, register(uri, run_id, classifier, task=PAIR, examples=PAIRS))
+    answers = model.predict(pd.DataFrame(PAIRS, columns=["text", "text_pair"]))
+    expected = direct(classifier, [{"text": one, "text_pair": other} for one, other in PAIRS])
+    assert answers["score"].tolist() == pytest.approx(expected)
+    assert answers["score"].tolist() != pytest.approx(direct(classifier, [one for one, _ in PAIRS]))
+
+
+def test_pyfunc_answers_a_regression_with_the_number_itself(uri: str, run_id: str, tmp_path: Path) -> None:
+    checkpoint = write_tiny_bert(tmp_path / "regression", labels=())
+    model = served(uri, register(uri, run_id, checkpoint, task=REGRESSION, labels=()))
+    scores = model.predict(TEXTS)["score"].tolist()
+    assert scores == pytest.approx(direct(checkpoint, TEXTS))
+    assert not all(0.0 <= score <= 1.0 for score in scores), "a number, not a probability"
+
+
+def test_a_name_that_is_not_there_is_told_with_what_is(uri: str, run_id: str, classifier: Path) -> None:
+    registry = Registry(uri)
+    with pytest.raises(ModelError, match="it has no models at all"):
+        registry.resolve("models:/toy@champion")
+    register(uri, run_id, classifier)
+    assert registry.resolve("models:/toy@champion").number == registry.resolve("models:/toy/1").number == 1
+    with pytest.raises(ModelError, match=r"it has of toy: @champion"):
+        registry.resolve("models:/toy@best")
+    with pytest.raises(ModelError, match=r"it has the models toy"):
+        registry.resolve("models:/tox@champion")
+    with pytest.raises(ModelError, match="names no version"):
+        registry.resolve("models:/toy/latest")
+
+
+def test_a_version_without_its_files_cannot_be_fetched(uri: str, run_id: str, classifier: Path, tmp_path: Path) -> None:
+    version = register(uri, run_id, classifier)
+    shutil.rmtree(tmp_path / "mlartifacts")
+    with pytest.raises(ModelError, match="models:/toy/1"):
+        Registry(uri).fetch(version, tmp_path / "fetched")
+
+
+def test_a_checkpoint_without_weights_is_not_registered(uri: str, run_id: str, tmp_path: Path) -> None:
+    given = {"task": SINGLE, "labels": (), "examples": TEXTS, "tags": {}, "pipeline": None}
+    with pytest.raises(ModelError, match="nothing to register"):
+        Registry(uri).register("toy", tmp_path, decision=decision(), run_id=run_id, **given)
+
+
+def test_a_registry_that_is_away_is_a_service_error() -> None:
+    with pytest.raises(ServiceError, match="check that the service is up"):
+        Registry("http://127.0.0.1:9").champion("toy")
+
+
+def test_registering_needs_no_network_and_says_nothing(
+    uri: str, run_id: str, classifier: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError(f"the network was asked for {arguments}")
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    register(uri, run_id, classifier)
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "")
+
+
+@contextlib.contextmanager
+def serving(uri: str, model: str, folder: Path) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"  # it starts uvicorn by name
+    with open(folder / "serve.log", "wb") as log:
+        process = subprocess.Popen(
+            [*command, "-h", "127.0.0.1", "-p", str(port)],
+            stdout=log,
+            stderr=log,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 40.0
+        while True:
+            try:
+                with urllib.request.urlopen(f"{address}/ping", timeout=1):
+                    break
+            except (urllib.error.URLError, OSError):
+                said = (folder / "serve.log").read_text("utf-8")[-2_000:]
+                assert process.poll() is None, said
+                assert time.monotonic() < deadline, said
+                time.sleep(0.1)
+        yield address
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.service
+def test_mlflow_serves_the_champion(uri: str, run_id: str, classifier: Path, tmp_path: Path) -> None:
+    version = register(uri, run_id, classifier)
+    with serving(uri, version.uri, tmp_path) as address:
+        request = urllib.request.Request(
+            f"{address}/invocations",
+            data=json.dumps({"inputs": TEXTS}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            answers = json.load(response)["predictions"]
+    assert [answer["score"] for answer in answers] == pytest.approx(direct(classifier, TEXTS))
