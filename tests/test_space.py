@@ -75,7 +75,10 @@ def test_a_conditional_parameter_exists_only_while_its_condition_holds():
         "focal_gamma": 4.0,
         "weight_decay": 0.01,
     }
-    assert FOCAL.project({"loss": "cross_entropy", "focal_gamma": 2.0}) == {"loss": "cross_entropy", "weight_decay": 0.01}
+    assert FOCAL.project({"loss": "cross_entropy", "focal_gamma": 2.0}) == {
+        "loss": "cross_entropy",
+        "weight_decay": 0.01,
+    }
 
 
 def test_parents_come_before_those_that_depend_on_them():

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from hpo.config.checks import check
 from hpo.config.document import Document, read
@@ -57,6 +57,7 @@ def load(path: Path, overrides: Sequence[str] = (), storage: Path | None = None)
             problems += error.problems
     if storage is not None:
         document.set(("storage",), str(storage), f"--storage {storage}")
+    problems += document.refused.values()
     config, found = _validated(document, Path(os.path.abspath(path)).parent)
     problems += found
     if problems or config is None:
@@ -90,8 +91,7 @@ def _validated(document: Document, base: Path) -> tuple[StudyConfig | None, list
         }
     for name, section in sections.items():
         if name in values and name != "space":
-            dumped = section.model_dump(by_alias=True) if isinstance(section, BaseModel) else section
-            faults += coerced(values[name], dumped, (name,))
+            faults += coerced(values[name], section, (name,))
     faults += check(sections, wrong)
     wanted = [(path, message) for path, message in faults if not _is_refused(path, document)]
     return config, problems + [document.problem(path, message) for path, message in wanted]

@@ -32,6 +32,7 @@ class Document(Source):
             inner = parent.get(str(key))
             if inner is None:
                 inner = parent[str(key)] = {}
+                self.origins.setdefault(path[:depth], origin)
             if not isinstance(inner, dict):
                 what = f"{dotted(path[:depth])} is {shown(inner)}, which has no keys; set {dotted(path[:depth])} itself"
                 raise ConfigError([Problem(dotted(path), f"{what} ({origin})")])
@@ -40,7 +41,7 @@ class Document(Source):
         for known in (self.lines, self.origins):
             for old in [old for old in known if old[: len(path)] == path]:
                 del known[old]
-        self.refused = {old for old in self.refused if old[: len(path)] != path}
+        self.refused = {old: one for old, one in self.refused.items() if old[: len(path)] != path}
         self.origins[path] = origin
 
     def override(self, option: str) -> None:
@@ -54,8 +55,9 @@ class Document(Source):
             wrapped = parse(f"value: {text}" if text.strip() else "value:", None)
         except ConfigError as error:
             raise ConfigError([Problem(name, f"{one.message} ({origin})") for one in error.problems]) from None
-        if wrapped.problems or wrapped.values.keys() != {"value"}:
-            message = wrapped.problems[0].message if wrapped.problems else f"{text!r} is not one YAML value; quote it"
+        refused = [*wrapped.problems, *wrapped.refused.values()]
+        if refused or wrapped.values.keys() != {"value"}:
+            message = refused[0].message if refused else f"{shown(text)} is not one YAML value; quote it"
             raise ConfigError([Problem(name, f"{message} ({origin})")])
         self.set(tuple(keys), wrapped.values["value"], origin)
 

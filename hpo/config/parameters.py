@@ -59,7 +59,7 @@ def parse_space(section: Mapping[str, Any]) -> tuple[SearchSpace, list[Fault]]:
             ((name, "when"), f"{', '.join(in_circle)} depend on each other; remove a `when`") for name in in_circle
         ]
         return SearchSpace(), faults
-    if section and not faults and not space.varying:
+    if not faults and not space.varying:
         faults.append(((), "nothing varies; give one parameter a list or a range, such as {low: 1e-5, high: 1e-4}"))
     return space, faults
 

@@ -35,14 +35,14 @@ _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 class Source:
     """values: the whole mapping. lines: of each key, and of each item of a list, counted from 1.
 
-    problems: what was refused; a refused value is null in `values`, and its path is in `refused`.
+    problems: keys that were refused. refused: values that were, by path; in `values` they are null.
     """
 
     file: Path | None
     values: dict[str, Any] = field(default_factory=dict)
     lines: dict[KeyPath, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    refused: set[KeyPath] = field(default_factory=set)
+    refused: dict[KeyPath, Problem] = field(default_factory=dict)
 
 
 def parse(text: str, file: Path | None) -> Source:
@@ -63,7 +63,9 @@ def parse(text: str, file: Path | None) -> Source:
         raise ConfigError([Problem("", f"not YAML: {error}", file, 1)]) from None
     if not isinstance(values, dict):
         what = "is empty" if values is None else f"holds {shown(values)}, not keys with values"
-        raise ConfigError([*source.problems, Problem("", f"{what}; begin with `study: a-name`", file, 1)])
+        raise ConfigError(
+            [*source.problems, *source.refused.values(), Problem("", f"{what}; begin with `study: a-name`", file, 1)]
+        )
     source.values = values
     return source
 
@@ -234,13 +236,12 @@ class _Composer:
         self._source.problems.append(Problem(dotted(path), message, self._source.file, _line(event)))
 
     def _refuse_value(self, event: yaml.Event, path: KeyPath, message: str) -> None:
-        self._refuse(event, path, message)
-        self._source.refused.add(path)
+        self._source.refused[path] = Problem(dotted(path), message, self._source.file, _line(event))
 
     def _refusal(self, event: yaml.Event, path: KeyPath, message: str) -> ConfigError:
         """What was found so far, and this: reading cannot go on."""
         last = Problem(dotted(path), message, self._source.file, _line(event))
-        return ConfigError([*self._source.problems, last])
+        return ConfigError([*self._source.problems, *self._source.refused.values(), last])
 
 
 def resolved(text: str) -> Any:

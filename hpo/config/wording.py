@@ -94,6 +94,9 @@ def problems_of(error: ValidationError, document: Document, model: type[BaseMode
 
 def coerced(values: Any, validated: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """Scalars that pydantic turned into another kind ("3" into 3, true into 1): in a file they are mistakes."""
+    if isinstance(validated, BaseModel):
+        names = {info.alias or name: name for name, info in type(validated).model_fields.items()}
+        validated = {key: getattr(validated, name) for key, name in names.items()}
     if isinstance(values, Mapping) and isinstance(validated, Mapping):
         for key, value in values.items():
             yield from coerced(value, validated.get(key), (*path, key))

