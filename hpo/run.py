@@ -23,16 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         from hpo import config
 
         loaded = config.load(config.find(arguments.space), arguments.set, arguments.storage)
+        if arguments.dry_run:
+            print(loaded.document(), end="")
+            return 0
 
-        from hpo import study
+        from hpo.study import driver
 
-        return study.run(
-            loaded,
-            resume=arguments.resume,
-            dry_run=arguments.dry_run,
-            probe=arguments.probe,
-            address=arguments.address,
-        )
+        return driver.run(loaded, resume=arguments.resume, address=arguments.address)
     except ConfigError as error:
         count = len(error.problems)
         print(f"{count} problem{'s' if count > 1 else ''} in {arguments.space}:", file=sys.stderr)

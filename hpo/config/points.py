@@ -18,13 +18,18 @@ def default_point(space: SearchSpace) -> dict[str, Scalar]:
 
 
 def first_points(first: Iterable[First], space: SearchSpace) -> list[tuple[str, dict[str, Scalar]]]:
-    """(origin, params) each, as near to what was asked for as the space allows, none twice."""
+    """(origin, params) each, as near to what was asked for as the space allows, none twice.
+
+    A point that is also the default configuration is called so, wherever it comes: results are compared with it.
+    """
+    items = list(first)
+    default = space.project(default_point(space)) if "default" in items else None
     points: list[tuple[str, dict[str, Scalar]]] = []
-    for item in first:
+    for item in items:
         for origin, changes in _expanded(item):
             params = space.project(default_point(space) | dict(changes))
             if all(params != known for _, known in points):
-                points.append((origin, params))
+                points.append(("default" if params == default else origin, params))
     return points
 
 

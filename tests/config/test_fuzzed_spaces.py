@@ -15,9 +15,9 @@ from hpo.errors import ConfigError
 SPACES = sorted((Path(__file__).resolve().parents[2] / "search_spaces").rglob("*.yaml"))
 WORDS = [
     "study", "model", "name", "space", "low", "high", "log", "step", "when", "value", "values", "type", "first",
-    "from", "default", "tpe", "asha", "focal", "loss", "learning_rate", "num_train_epochs", "bf16", "{date}", "package:",
-    "~", "/", "true", "1e-5", "-1", "0", ".inf", "null", "", "files", "train", "x.tsv", "sqlite:///x.db", "2GB",
-    "\u00e9\u2028", "../x",
+    "from", "default", "tpe", "asha", "focal", "loss", "learning_rate", "num_train_epochs", "bf16", "{date}",
+    "package:", "~", "/", "true", "1e-5", "-1", "0", ".inf", "null", "", "files", "train", "x.tsv", "sqlite:///x.db",
+    "2GB", "\u00e9\u2028", "../x",
 ]  # fmt: skip
 fuzz = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

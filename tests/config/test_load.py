@@ -207,6 +207,11 @@ def test_first_points_lie_in_the_space_and_none_comes_twice(good, write_space):
     assert all(params not in [other for _, other in points[:index]] for index, (_, params) in enumerate(points))
 
 
+def test_the_default_is_called_so_wherever_it_comes(good, write_space):
+    loaded = load(write_space(good), ["search.first=[bert-paper-grid, default]"])
+    assert sorted(origin for origin, _ in loaded.first_points()) == ["bert-paper-grid"] * 17 + ["default"]
+
+
 def test_a_first_point_of_ones_own_keeps_its_values(good, write_space):
     loaded = load(write_space(good), ["search.first=[{learning_rate: 7e-5, loss: focal, focal_gamma: 2}]"])
     ((origin, params),) = loaded.first_points()

@@ -98,3 +98,23 @@ def test_wrong_arguments_are_the_users_mistake(arguments, capsys):
         run.main(arguments)
     assert caught.value.code == 2
     assert "usage:" in capsys.readouterr().err
+
+
+def test_a_dry_run_prints_the_resolved_file_and_starts_nothing(good, write_space, tmp_path, capsys):
+    path = write_space(good)
+    arguments = ["--space", str(path), "--dry-run", "--storage", str(tmp_path / "here"), "--set", "seed=3"]
+    assert run.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "study: good\nseed: 3\n" in shown
+    assert f"storage: {tmp_path / 'here'}\n" in shown
+    assert not (tmp_path / "here").exists()
+
+
+def test_a_study_that_exists_is_not_touched(good, write_space, tmp_path):
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "study.json").write_text("{}")
+    done = python("-m", "hpo.run", "--space", str(write_space(good)), "--storage", str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: study: good is there already")
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in (tmp_path / "good").iterdir()] == ["study.json"]
