@@ -83,7 +83,8 @@ class Registry:
         return found
 
     def fetch(self, version: Version, folder: Path) -> Path:
-        """Copy the model below `folder`: weights, config and tokenizer in one folder, which is returned.
+        """Copy the model below `folder`: weights, config and tokenizer in one folder, which is returned. Beside them
+        `task.json`: the task and its labels, as they were registered.
 
         Raises ModelError where the version's files are gone or incomplete.
         """
@@ -98,9 +99,11 @@ class Registry:
                 client.get_model_version(version.name, str(version.number))
                 with _addressed(self._uri):
                     from mlflow.artifacts import download_artifacts
+                    from mlflow.models import Model
 
                     source = f"models:/{version.name}/{version.number}"
                     whole = Path(download_artifacts(source, dst_path=str(target), registry_uri=self._uri))
+                    metadata = Model.load(str(whole)).metadata or {}
             except (MlflowException, OSError) as error:
                 raise ModelError(
                     f"models:/{version.name}/{version.number}: its files can't be fetched ({_first_line(error)}); "
@@ -110,6 +113,8 @@ class Registry:
         for part in sorted((whole / "components").rglob("*")):  # MLflow keeps the tokenizer apart from the weights
             if part.is_file():
                 part.rename(model / part.name)
+        if "hpo" in metadata:
+            (model / "task.json").write_text(json.dumps(metadata["hpo"]), "utf-8")
         for name in (WEIGHTS, "config.json", "tokenizer.json"):
             if not (model / name).is_file():
                 raise ModelError(

@@ -5,6 +5,7 @@ trial's number: what it proposes follows from the ledger and nothing else, so a 
 never stopped.
 """
 
+import warnings
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,16 +43,19 @@ class TpeConfig(SamplerConfig):
     n_ei_candidates: Annotated[int, Field(ge=1)] = 24
 
     def build(self, space: SearchSpace, seed: int) -> "BaseSampler":
+        from optuna.exceptions import ExperimentalWarning
         from optuna.samplers import TPESampler
 
-        return TPESampler(
-            n_startup_trials=self.n_startup_trials,
-            n_ei_candidates=self.n_ei_candidates,
-            multivariate=True,
-            group=space.is_conditional,
-            constant_liar=True,
-            seed=seed,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # `group`, in Optuna since 2.8
+            return TPESampler(
+                n_startup_trials=self.n_startup_trials,
+                n_ei_candidates=self.n_ei_candidates,
+                multivariate=True,
+                group=space.is_conditional,
+                constant_liar=True,
+                seed=seed,
+            )
 
 
 Sampler: TypeAlias = Annotated[RandomConfig | TpeConfig, Field(discriminator="type")]

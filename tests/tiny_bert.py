@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-WORDS = "a bad boring film good great is it movie not one plot the this was what".split()
+WORDS = ["a", "bad", "boring", "film", "good", "great", "is", "it", "movie", "not", "one", "plot", "the", "this"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 

@@ -15,7 +15,8 @@ class Hyperparameters(BaseModel):
     """One assignment, complete. The defaults are those of the BERT paper (Devlin et al. 2019, A.3, middle values)
     and of `transformers` where the paper is silent; together they are the `default` configuration.
 
-    None as a dropout keeps what the pretrained model's own configuration says.
+    None as a dropout keeps what the pretrained model's own configuration says; None as bf16 means bfloat16 autocast
+    where the hardware is fast at it and float32 elsewhere.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -39,6 +40,7 @@ class Hyperparameters(BaseModel):
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     focal_gamma: Annotated[float, Field(ge=0.0)] = 2.0
     label_smoothing_factor: Probability = 0.0
+    bf16: bool | None = None
 
 
 DEFAULT_DROPOUT = 0.1

@@ -136,6 +136,14 @@ CASES = {
     "the wrong way": ("metric: accuracy", "mode: min", 23, "search.mode", "write max"),
     "unknown first point": ("[default,", "[defualt,", 24, "search.first[0]", "did you mean default?"),
     "first point outside": ("rate: 5e-5", "rate: 5e-3", 24, "search.first[2].learning_rate", "outside of the space"),
+    "first point of no parameter": (
+        "{learning_rate: 5e-5}",
+        "{learning_rat: 5e-5}",
+        24,
+        "search.first[2].learning_rat",
+        "did you mean learning_rate?",
+    ),
+    "first point in words": ("rate: 5e-5", "rate: small", 24, "search.first[2].learning_rate", "is not a number"),
     "first point elsewhere": (
         "{learning_rate: 5e-5}",
         "{adam_beta1: 0.8}",

@@ -1,0 +1,227 @@
+"""The ledger: a study's Optuna storage, and the one truth about its trials.
+
+Owns asking, telling and reading back. What it proposes follows from the study's seed and what it holds, so a study
+that was killed goes on as if it had not been. Must not know who runs trials or who else is told.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from hpo.errors import ServiceError
+from hpo.records import Seeds, TrialRecord, TrialState
+from hpo.space import Choice, FloatRange, IntRange, Params, Scalar, SearchSpace, Varying
+
+if TYPE_CHECKING:
+    import optuna
+
+_ATTEMPTS = 25
+"""How often a sampler may propose what was tried before, until a finite space counts as exhausted."""
+
+
+class BuildsSampler(Protocol):
+    @property
+    def type(self) -> str: ...
+
+    def build(self, space: SearchSpace, seed: int) -> "optuna.samplers.BaseSampler": ...
+
+
+class Ledger:
+    """One study. Values are in the metric's own direction. Trial numbers are Optuna's, and final."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        study: str,
+        mode: Literal["min", "max"],
+        space: SearchSpace,
+        sampler: BuildsSampler,
+        seed: int,
+    ) -> None:
+        """Open `folder`/ledger.db, made if it is not there. Raises ServiceError if it can't be opened."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._space, self._sampler, self._seed = space, sampler, seed
+        self._study = optuna.create_study(
+            study_name=study,
+            storage=_storage(folder / "ledger.db"),
+            direction="maximize" if mode == "max" else "minimize",
+            load_if_exists=True,
+        )
+        self._mode = mode
+        self._handed_out: set[int] = set()
+        self._is_finite = all(
+            not isinstance(own, FloatRange) or own.step is not None for own in space.varying.values()
+        )
+
+    def enqueue(self, points: Iterable[tuple[str, Params]]) -> None:
+        """Put (origin, params) points before the sampler's own, those left out that the ledger has already."""
+        known = [_attributes(trial)["params"] for trial in self._trials()]
+        for origin, params in points:
+            if dict(params) not in known:
+                known.append(dict(params))
+                varying = {name: value for name, value in params.items() if name in self._space.varying}
+                self._study.enqueue_trial(varying, user_attrs={"hpo": {"origin": origin, "params": dict(params)}})
+
+    def ask(self) -> TrialRecord | None:
+        """The next trial to run: first those that a crash left running, then queued points, then the sampler's.
+
+        None when a finite space has been tried out.
+        """
+        import optuna
+
+        for trial in self._trials(optuna.trial.TrialState.RUNNING):
+            if trial.number not in self._handed_out:
+                return self._start(optuna.trial.Trial(self._study, trial._trial_id))
+        tried = [_attributes(trial)["params"] for trial in self._trials() if _was_started(trial)]
+        for _ in range(_ATTEMPTS):
+            waiting = self._trials(optuna.trial.TrialState.WAITING)
+            number = waiting[0].number if waiting else len(self._trials())
+            self._study.sampler = self._sampler.build(self._space, _hash(self._seed, number))
+            record = self._start(trial := self._study.ask())
+            if not self._is_finite or record.params not in tried:
+                return record
+            trial.set_user_attr("hpo", {"origin": record.origin, "params": record.params, "repeats": True})
+            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        return None
+
+    def _start(self, trial: "optuna.trial.Trial") -> TrialRecord:
+        """Fill in what the trial has no value for yet, and hand it out."""
+        self._study.sampler = self._sampler.build(self._space, _hash(self._seed, trial.number))
+        attributes = trial.user_attrs.get("hpo", {})
+        origin = attributes.get("origin", self._sampler.type)
+        params = self._space.assign(lambda name, own: _suggest(trial, name, own))
+        if attributes.get("params") != params:
+            trial.set_user_attr("hpo", {"origin": origin, "params": params})
+        self._handed_out.add(trial.number)
+        return TrialRecord(
+            number=trial.number,
+            state=TrialState.RUNNING,
+            origin=origin,
+            params=params,
+            curve=dict(trial.study._storage.get_trial(trial._trial_id).intermediate_values),
+            seeds=self.seeds(trial.number),
+        )
+
+    def seeds(self, number: int, replicate: int = 0) -> Seeds:
+        """Seeds of a trial's training; another replicate of the same trial has others."""
+        return Seeds(
+            init=_hash(self._seed, number, replicate, "init"), order=_hash(self._seed, number, replicate, "order")
+        )
+
+    def report(self, number: int, step: int, value: float) -> None:
+        """Record the searched metric at a step; reporting a step again overwrites it."""
+        self._study._storage.set_trial_intermediate_value(self._id(number), step, value)
+
+    def tell(
+        self,
+        number: int,
+        state: TrialState,
+        *,
+        value: float | None = None,
+        metrics: Mapping[str, float] | None = None,
+        checkpoint: Path | None = None,
+        seconds: float | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Finish a trial. COMPLETE takes its value; PRUNED and FAILED have none."""
+        import optuna
+
+        outcome = {
+            "metrics": dict(metrics or {}),
+            "checkpoint": str(checkpoint) if checkpoint else None,
+            "seconds": seconds,
+            "reason": reason,
+        }
+        self._study._storage.set_trial_user_attr(self._id(number), "outcome", outcome)
+        optuna_state = {
+            TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
+            TrialState.PRUNED: optuna.trial.TrialState.PRUNED,
+            TrialState.FAILED: optuna.trial.TrialState.FAIL,
+        }[state]
+        self._study.tell(number, value if state is TrialState.COMPLETE else None, state=optuna_state)
+
+    def records(self) -> list[TrialRecord]:
+        """Every trial that was started, by number."""
+        return [
+            self._record(trial)
+            for trial in self._trials()
+            if _was_started(trial) and not _attributes(trial).get("repeats")
+        ]
+
+    def _record(self, trial: "optuna.trial.FrozenTrial") -> TrialRecord:
+        attributes, outcome = _attributes(trial), trial.user_attrs.get("outcome", {})
+        state = TrialState("failed" if trial.state.name == "FAIL" else trial.state.name.lower())
+        return TrialRecord(
+            number=trial.number,
+            state=state,
+            origin=attributes["origin"],
+            params=attributes["params"],
+            value=trial.value if state is TrialState.COMPLETE else None,
+            curve=dict(sorted(trial.intermediate_values.items())),
+            metrics=outcome.get("metrics", {}),
+            seeds=self.seeds(trial.number),
+            checkpoint=Path(outcome["checkpoint"]) if outcome.get("checkpoint") else None,
+            seconds=outcome.get("seconds"),
+            reason=outcome.get("reason"),
+        )
+
+    def _trials(self, *states: "optuna.trial.TrialState") -> list["optuna.trial.FrozenTrial"]:
+        return self._study.get_trials(deepcopy=False, states=states or None)
+
+    def _id(self, number: int) -> int:
+        return int(self._study._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
+
+
+def _attributes(trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
+    """What `ask` and `enqueue` wrote; a crash between Optuna's ask and ours leaves its params only."""
+    found: dict[str, Any] = trial.user_attrs.get("hpo", {"origin": "sampler", "params": dict(trial.params)})
+    return found
+
+
+def _was_started(trial: "optuna.trial.FrozenTrial") -> bool:
+    return trial.state.name != "WAITING"
+
+
+def _suggest(trial: "optuna.trial.Trial", name: str, own: Varying) -> Scalar:
+    match own:
+        case Choice():
+            chosen: Scalar = trial.suggest_categorical(name, own.values)
+            return chosen
+        case IntRange():
+            return trial.suggest_int(name, own.low, own.high, step=own.step, log=own.log)
+        case FloatRange():
+            return trial.suggest_float(name, own.low, own.high, step=own.step, log=own.log)
+
+
+def _storage(path: Path) -> "optuna.storages.RDBStorage":
+    """SQLite with a write-ahead log: a commit costs a fifth of the default's, and a reader blocks no writer."""
+    import optuna
+    import sqlalchemy
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+    except (OSError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
+        raise ServiceError(f"storage: the ledger {path} can't be opened ({error}); check the disk") from error
+    storage.engine.dispose()
+
+    @sqlalchemy.event.listens_for(storage.engine, "connect")
+    def relax(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    return storage
+
+
+def _hash(*parts: int | str) -> int:
+    """31 bits that depend on all parts and on nothing else."""
+    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1

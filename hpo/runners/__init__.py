@@ -1,0 +1,40 @@
+"""Runners: where trials run. Each asks a search for trials, runs them, and hands every report back.
+
+A runner decides nothing: not what to try, not when to stop, not what a failure means.
+"""
+
+from typing import Protocol
+
+from hpo.records import Report, TrialConfig, Verdict
+
+
+class Search(Protocol):
+    """What a runner needs to know of a study. All calls come from one thread."""
+
+    @property
+    def stopping(self) -> bool:
+        """True: leave as soon as running trials can be left."""
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """True: `ask` has nothing more to give, now or later."""
+        ...
+
+    def ask(self) -> TrialConfig | None:
+        """The next trial to start, or None if there is none now."""
+        ...
+
+    def report(self, number: int, report: Report) -> Verdict:
+        """Record a report. STOP: pull no further report of this trial. The same report twice changes nothing."""
+        ...
+
+    def failed(self, number: int, reason: str) -> None:
+        """The trial raised or its process died for good. Of a trial that has finished: changes nothing."""
+        ...
+
+
+class Runner(Protocol):
+    def run(self, search: Search) -> None:
+        """Run trials until the search is exhausted or stopping. Raises ServiceError if its machinery breaks."""
+        ...

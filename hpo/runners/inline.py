@@ -1,0 +1,28 @@
+"""Trials one after the other in this very process: for tests, for debugging with a breakpoint."""
+
+from contextlib import closing
+from dataclasses import dataclass
+
+from hpo.errors import TrialError
+from hpo.records import Objective, Verdict
+from hpo.runners import Search
+
+
+@dataclass(frozen=True)
+class InlineRunner:
+    """Only a TrialError fails a trial; anything else is a bug, and comes out with its traceback."""
+
+    objective: Objective
+
+    def run(self, search: Search) -> None:
+        while not search.stopping and not search.exhausted:
+            config = search.ask()
+            if config is None:
+                return
+            try:
+                with closing(self.objective(config)) as reports:  # type: ignore[type-var]
+                    for report in reports:
+                        if search.report(config.number, report) is Verdict.STOP or search.stopping:
+                            break
+            except TrialError as error:
+                search.failed(config.number, f"{type(error).__name__}: {error}")

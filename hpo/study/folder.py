@@ -1,0 +1,125 @@
+"""A study's folder: its lock, its saved configuration, and the signals that may end its driver.
+
+    <storage>/<study>/  study.json  ledger.db  events.jsonl  checkpoints/  report.md  figures/
+"""
+
+import fcntl
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hpo.config import StudyConfig
+from hpo.errors import ConfigError, DataError, Problem, ServiceError, StudyExistsError, StudyLockedError
+
+SAVED = "study.json"
+_FREE_TO_CHANGE = frozenset({"budget", "resources", "tracking", "promotion", "storage", "checkpoints"})
+"""Sections that may differ between a study's first run and a later one. All others decide what its trials mean."""
+
+
+def claim(folder: Path, *, resume: bool) -> None:
+    """Make the folder, or make sure that going on in it is meant. Raises StudyExistsError, ServiceError."""
+    if (folder / SAVED).exists() and not resume:
+        raise StudyExistsError(
+            f"study: {folder.name} is there already ({folder}); go on with --resume, or give the new one another name"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServiceError(f"storage: {folder} can't be made ({error.strerror}); choose another --storage") from error
+
+
+@contextmanager
+def driver_lock(folder: Path) -> Iterator[None]:
+    """One driver a study. The lock ends with the process that holds it, however that ends."""
+    with open(folder / "driver.lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise StudyLockedError(
+                f"study: another driver (process {file.read().strip() or 'unknown'}) holds {folder}; "
+                "wait for it, or stop it first"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def save(folder: Path, config: StudyConfig, facts: Mapping[str, str]) -> None:
+    """Remember the resolved configuration, and what was prepared from it."""
+    values = json.loads(config.to_json())
+    del values["tracking"]  # its URI may hold a password, and a later run may use another one
+    temporary = folder / f".{SAVED}.{os.getpid()}"
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump({"config": values, "facts": dict(facts)}, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(folder / SAVED)
+
+
+def check_unchanged(folder: Path, config: StudyConfig) -> None:
+    """Refuse to go on under a configuration that gives the study's trials another meaning: ConfigError."""
+    saved = _saved(folder)
+    if saved is None:
+        return
+    now = json.loads(config.to_json())
+    problems = [
+        Problem(section, f"it differs from the one this study began with ({_shown(before)}, now {_shown(now.get(section))}); "
+                "restore it, or give the study a new name")
+        for section, before in saved["config"].items()
+        if section not in _FREE_TO_CHANGE and now.get(section) != before
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def check_facts(folder: Path, facts: Mapping[str, str]) -> None:
+    """Refuse to go on over other rows or other weights: DataError."""
+    saved = _saved(folder)
+    for name, value in facts.items():
+        if saved is not None and saved["facts"].get(name) != value:
+            raise DataError(
+                f"data: {name} is {value[:12]}, but this study began with {saved['facts'].get(name, '')[:12]}; "
+                "restore what it was, or give the study a new name"
+            )
+
+
+def _saved(folder: Path) -> dict[str, Any] | None:
+    try:
+        saved: dict[str, Any] = json.loads((folder / SAVED).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ServiceError(f"storage: {folder / SAVED} can't be read ({error}); restore it from a backup") from error
+    return saved
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@contextmanager
+def on_signal(first: Callable[[int], None]) -> Iterator[None]:
+    """Call `first` on the first SIGINT or SIGTERM; leave at once, with 128 + its number, on the second."""
+    received = 0
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received += 1
+        if received > 1:
+            os._exit(128 + number)
+        first(number)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,113 @@
+"""What must be there before the first trial: weights, rows, labels, encoded splits. All of the network happens here."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpo.config import StudyConfig
+from hpo.data.cache import EncodedSplits, encode_splits
+from hpo.data.loading import Splits, load
+from hpo.encoded import Encoded
+from hpo.errors import DataError
+from hpo.report.screen import Screen
+from hpo.tasks import Task
+from hpo.training import pretrained
+from hpo.training.pretrained import Pretrained, Tokenizer
+from hpo.trial import TrialObjective
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CACHE = ".cache"
+"""Beside the studies, shared by them. No study has a name that starts with a dot."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that trials and promotion read. labels: in id order, () for regression."""
+
+    pretrained: Pretrained
+    tokenizer: Tokenizer
+    splits: Splits
+    labels: tuple[str, ...]
+    encoded: EncodedSplits
+
+    def objective(self, config: StudyConfig, checkpoints: Path) -> TrialObjective:
+        return TrialObjective(
+            model=self.pretrained.folder,
+            task=config.task,
+            labels=self.labels,
+            data=self.encoded.search.resolve(),
+            checkpoints=checkpoints.resolve(),
+            metric=config.metric,
+            mode=config.mode,
+            pad_id=self.tokenizer.pad_id,
+            cpus=config.resources.cpus,
+            gpus=config.resources.gpus,
+        )
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What makes two preparations the same."""
+        return {"model_sha256": self.pretrained.digest, "data_sha256": self.splits.digest}
+
+
+def prepare(config: StudyConfig, screen: Screen) -> Prepared:
+    """Fetch the model and the data once, and encode every split. Later runs find it all in the cache."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # here nothing else runs; trials switch it off
+    cache = config.storage / CACHE
+    screen.say(f"model     {config.model.name}")
+    weights = pretrained.fetch(config.model.name, revision=config.model.revision, base=config.base)
+    tokenizer = pretrained.load_tokenizer(weights.folder)
+    task = config.task
+    splits = load(
+        config.data,
+        texts=task.texts,
+        label=task.label,
+        label_kind=task.label_kind,
+        base=config.base,
+        seed=config.seed,
+        cache=cache / "data",
+        announce=screen.say,
+    )
+    if config.promotion is not None and splits.test is None:
+        raise DataError(
+            "promotion: it needs labelled test rows, and there are none; "
+            "add data.test: {from: train, rows: 2000}, or remove the section promotion"
+        )
+    labels = task.label_names(splits.train)
+    task.check_metric(config.metric, labels)
+    encoded = _encode(task, splits, labels, tokenizer, cache / "encoded", screen)
+    screen.say(f"data      {' · '.join(f'{own.split} {own.rows:,}' for own in splits.records)} rows")
+    for note in splits.notes:
+        screen.say(f"          {note}")
+    return Prepared(weights, tokenizer, splits, labels, encoded)
+
+
+def _encode(
+    task: Task, splits: Splits, labels: tuple[str, ...], tokenizer: Tokenizer, cache: Path, screen: Screen
+) -> EncodedSplits:
+    total = sum(record.rows for record in splits.records)
+    with screen.progress("tokenising", total) as advance:
+
+        def tokenize(texts: list[str], pairs: list[str] | None, max_length: int) -> dict[str, list[list[int]]]:
+            encoded = tokenizer(texts, pairs, max_length)
+            advance(len(texts))
+            return encoded
+
+        def encode(table: "pa.Table") -> Encoded:
+            return task.encode(table, labels, tokenize)
+
+        return encode_splits(
+            splits,
+            encode,
+            cache=cache,
+            key={
+                "data": splits.digest,
+                "tokenizer": tokenizer.digest,
+                "task": task.model_dump_json(),
+                "labels": "\n".join(labels),
+            },
+        )

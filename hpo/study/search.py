@@ -1,0 +1,240 @@
+"""The search as a runner sees it: asks the ledger, hears reports, lets the scheduler judge, tells everybody.
+
+Owns the order of things: the ledger first, since it is the truth; then the events that trackers and the screen live
+on; then the disk. Everything it does with a report may come twice and then changes nothing.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from hpo.ledger import Ledger
+from hpo.records import (
+    AnyEvent,
+    Report,
+    TrialConfig,
+    TrialFinished,
+    TrialRecord,
+    TrialReported,
+    TrialStarted,
+    TrialState,
+    Verdict,
+)
+from hpo.schedulers import Scheduler
+
+BASELINE = "default"
+"""Origin of the default configuration. It is never stopped early: what tuning buys is measured against it."""
+
+
+@dataclass
+class Running:
+    """A trial in flight: what it has reported since it was (re)started in this process."""
+
+    record: TrialRecord
+    resumed: bool
+    known: dict[int, float] = field(default_factory=dict)
+    best: Report | None = None
+    epochs: float = 0.0
+
+
+@dataclass
+class StudySearch:
+    """Implements `runners.Search`. keep, keep_bytes: how many of the best checkpoints stay, within how many bytes."""
+
+    ledger: Ledger
+    scheduler: Scheduler
+    metric: str
+    mode: Literal["min", "max"]
+    rungs: tuple[float, ...]
+    emit: Callable[[AnyEvent], None]
+    trials: int | None = None
+    seconds: float | None = None
+    epochs: float | None = None
+    keep: int = 2
+    keep_bytes: int = 4_000_000_000
+    stopped_by: int | None = None
+
+    def __post_init__(self) -> None:
+        self._records = {record.number: record for record in self.ledger.records()}
+        self._running: dict[int, Running] = {}
+        self._started = time.monotonic()
+        self._used_up = False
+        self._epochs_spent = sum(record.metrics.get("epochs", 0.0) for record in self._records.values())
+        self._sign = 1.0 if self.mode == "max" else -1.0
+        for record in self._records.values():
+            if record.state.is_finished:
+                self._replay(record)
+        self._retain()
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        return [self._records[number] for number in sorted(self._records)]
+
+    @property
+    def stopping(self) -> bool:
+        return self.stopped_by is not None
+
+    @property
+    def exhausted(self) -> bool:
+        """The budget is handed out; trials that still run may finish."""
+        left_over = any(
+            record.state is TrialState.RUNNING and record.number not in self._running
+            for record in self._records.values()
+        )
+        if left_over:
+            return False
+        return (
+            self._used_up
+            or (self.trials is not None and len(self._records) >= self.trials)
+            or (self.seconds is not None and time.monotonic() - self._started >= self.seconds)
+            or (self.epochs is not None and self._epochs_spent >= self.epochs)
+        )
+
+    def ask(self) -> TrialConfig | None:
+        if self.exhausted:
+            return None
+        record = self.ledger.ask()
+        if record is None:
+            self._used_up = True
+            return None
+        resumed = record.number in self._records
+        self._records[record.number] = record
+        self._running[record.number] = Running(record, resumed, known=dict(record.curve))
+        self.emit(
+            TrialStarted(time=time.time(), number=record.number, origin=record.origin, params=dict(record.params))
+        )
+        ranked = self._ranked()
+        return TrialConfig(
+            number=record.number,
+            params=record.params,
+            seeds=record.seeds,
+            rungs=self.rungs,
+            keep_above=ranked[self.keep - 1].value
+            if len(ranked) >= self.keep and record.origin != BASELINE
+            else None,
+        )
+
+    def report(self, number: int, report: Report) -> Verdict:
+        running = self._running.get(number)
+        if running is None:
+            return Verdict.STOP
+        value = report.metrics[self.metric]
+        if running.best is None or self._sign * value > self._sign * running.best.metrics[self.metric]:
+            running.best = report
+        self._epochs_spent += max(0.0, report.metrics.get("epoch", 0.0) - running.epochs)
+        running.epochs = max(running.epochs, report.metrics.get("epoch", 0.0))
+        if report.step not in running.known:
+            self.ledger.report(number, report.step, value)
+            running.known[report.step] = value
+            self.emit(
+                TrialReported(
+                    time=time.time(),
+                    number=number,
+                    step=report.step,
+                    metrics=dict(report.metrics),
+                    progress=report.progress,
+                )
+            )
+        verdict = self.scheduler.report(number, report.progress, self._sign * value)
+        if report.done:
+            self._finish(running, report, TrialState.COMPLETE)
+            return Verdict.STOP
+        if verdict is Verdict.STOP and running.record.origin != BASELINE:
+            self._finish(running, report, TrialState.PRUNED, f"not among the best at {report.progress:.0%} of training")
+            return Verdict.STOP
+        return Verdict.CONTINUE
+
+    def failed(self, number: int, reason: str) -> None:
+        if running := self._running.get(number):
+            self._finish(running, running.best, TrialState.FAILED, reason)
+
+    def _finish(
+        self, running: Running, last: Report | None, state: TrialState, reason: str | None = None
+    ) -> None:
+        number, best = running.record.number, running.best
+        metrics = {"epochs": running.epochs}
+        if best is not None and last is not None:
+            metrics |= {f"best_{name}": value for name, value in best.metrics.items() if name not in _PROGRESS}
+            metrics |= {
+                "best_step": float(best.step),
+                "total_steps": float(round(last.step / last.progress)),
+                "total_seconds": last.metrics.get("seconds", 0.0),
+            }
+        record = running.record.model_copy(
+            update={
+                "state": state,
+                "value": best.metrics[self.metric] if best and state is TrialState.COMPLETE else None,
+                "curve": dict(sorted(running.known.items())),
+                "metrics": metrics,
+                "checkpoint": last.checkpoint if last else None,
+                "seconds": metrics.get("total_seconds"),
+                "reason": reason,
+            }
+        )
+        self.ledger.tell(
+            number,
+            state,
+            value=record.value,
+            metrics=metrics,
+            checkpoint=record.checkpoint,
+            seconds=record.seconds,
+            reason=reason,
+        )
+        self._records[number] = record
+        del self._running[number]
+        self.emit(finished_event(record))
+        if record.checkpoint is not None:
+            self._retain()
+
+    def _ranked(self) -> list[TrialRecord]:
+        """Complete trials, best first; of equals the earlier one."""
+        return ranked(self._records.values(), self.mode)
+
+    def _replay(self, record: TrialRecord) -> None:
+        """Let the scheduler see again what a finished trial reported."""
+        for step, value in record.curve.items():
+            self.scheduler.report(record.number, step / record.metrics["total_steps"], self._sign * value)
+
+    def _retain(self) -> None:
+        """Remove the checkpoints of all but the best few; the default configuration's stays until the end."""
+        room = self.keep_bytes
+        for place, record in enumerate(self._ranked()):
+            if record.checkpoint is None or not record.checkpoint.is_dir():
+                continue
+            size = sum(file.stat().st_size for file in record.checkpoint.iterdir())
+            room -= size
+            if record.origin != BASELINE and place > 0 and (place >= self.keep or room < 0):
+                shutil.rmtree(record.checkpoint)
+
+
+_PROGRESS = frozenset({"seconds", "train_seconds", "learning_rate", "sentences_per_second", "epoch"})
+"""How far training was, not how good: no best of it is worth a column."""
+
+
+def ranked(records: Iterable[TrialRecord], mode: Literal["min", "max"]) -> list[TrialRecord]:
+    """Complete trials, best first; of equals the earlier one."""
+    complete = [record for record in records if record.value is not None]
+    sign = -1.0 if mode == "max" else 1.0
+    return sorted(complete, key=lambda record: (sign * (record.value or 0.0), record.number))
+
+
+def finished_event(record: TrialRecord) -> TrialFinished:
+    return TrialFinished(
+        time=time.time(),
+        number=record.number,
+        state=record.state,
+        metrics=record.metrics,
+        step=max(record.curve, default=0),
+        reason=record.reason,
+    )
+
+
+def remove_strangers(checkpoints: Path, records: Iterable[TrialRecord]) -> None:
+    """Remove folders that no finished trial points to: of trials that a crash cut off, and temporary ones."""
+    wanted = {record.checkpoint for record in records if record.checkpoint}
+    for folder in checkpoints.glob("*"):
+        if folder not in wanted:
+            shutil.rmtree(folder)

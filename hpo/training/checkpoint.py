@@ -1,0 +1,101 @@
+"""A checkpoint on disk: weights, tokenizer, and a manifest that proves them. Written whole or not at all."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpo.errors import ModelError
+from hpo.records import Record, Seeds
+from hpo.space import Scalar
+from hpo.training.pretrained import sha256
+
+if TYPE_CHECKING:
+    import torch
+
+MANIFEST = "manifest.json"
+_TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model")
+
+
+class Manifest(Record):
+    """What a checkpoint claims to be. files: sha256 in hexadecimal by file name."""
+
+    trial: int
+    step: int
+    metrics: dict[str, float]
+    params: dict[str, Scalar]
+    seeds: Seeds
+    versions: dict[str, str]
+    files: dict[str, str]
+
+
+def write(
+    folder: Path,
+    *,
+    weights: Mapping[str, "torch.Tensor"],
+    model_config: Mapping[str, Any],
+    tokenizer_folder: Path,
+    trial: int,
+    step: int,
+    metrics: Mapping[str, float],
+    params: Mapping[str, Scalar],
+    seeds: Seeds,
+) -> Path:
+    """Write to a temporary name beside `folder`, fsync every file, rename. What was there before is replaced."""
+    import torch
+    import transformers
+    from safetensors.torch import save_file
+
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        save_file({name: part.contiguous() for name, part in weights.items()}, temporary / "model.safetensors", {"format": "pt"})
+        (temporary / "config.json").write_text(json.dumps(model_config, indent=2, sort_keys=True), encoding="utf-8")
+        for pattern in _TOKENIZER_FILES:
+            for source in tokenizer_folder.glob(pattern):
+                shutil.copyfile(source, temporary / source.name)
+        manifest = Manifest(
+            trial=trial,
+            step=step,
+            metrics=dict(metrics),
+            params=dict(params),
+            seeds=seeds,
+            versions={"torch": torch.__version__, "transformers": transformers.__version__},
+            files={path.name: sha256(path) for path in sorted(temporary.iterdir())},
+        )
+        (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+        for path in temporary.iterdir():
+            _fsync(path)
+        _fsync(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+        _fsync(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def verify(folder: Path) -> Manifest:
+    """The manifest, after every file was found and hashed. Raises ModelError naming the file that differs."""
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"checkpoint {folder}: its {MANIFEST} can't be read ({type(error).__name__})") from error
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ModelError(f"checkpoint {folder}: {name} is missing")
+        if sha256(path) != expected:
+            raise ModelError(f"checkpoint {folder}: {name} differs from the manifest; the file is damaged")
+    return manifest
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

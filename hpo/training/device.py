@@ -1,0 +1,30 @@
+"""What the hardware has: which device, which precision, how many threads."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+
+def pick_device(gpus: float) -> torch.device:
+    """The first visible CUDA device if the trial was given a part of one, else the CPU."""
+    return torch.device("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is fast there: CUDA from Ampere on, a CPU with AMX or AVX512-bf16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def autocast(device: torch.device, bf16: bool | None) -> tuple[AbstractContextManager[object], bool]:
+    """A context for forward passes, and whether it is bf16. None: where the hardware has it."""
+    wanted = has_bf16(device) if bf16 is None else bf16
+    if not wanted:
+        return nullcontext(), False
+    return torch.autocast(device.type, dtype=torch.bfloat16), True
+
+
+def cap_threads(cpus: int) -> None:
+    """Two trials that each take all cores are forty times slower than two that share them."""
+    torch.set_num_threads(max(1, cpus))

@@ -1,0 +1,64 @@
+"""Forward passes without gradients: logits for every row of a split, in the order of the rows."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from hpo.encoded import Array, Encoded
+from hpo.training import batches, device
+
+EVAL_TOKENS = 8_192
+"""Padded tokens a batch: large enough to fill the units, small enough for a CPU's caches and any GPU's memory."""
+
+Collate = Callable[[Encoded, Array], Mapping[str, Array]]
+"""Rows by number -> padded arrays: input_ids, attention_mask, ..., labels."""
+
+
+def logits(
+    model: nn.Module, encoded: Encoded, collate: Collate, where: torch.device, *, bf16: bool | None = None
+) -> Array:
+    """(rows, outputs) float32. The same rows give the same answer whatever the model did before."""
+    model.eval()
+    answers: list[Array] = []
+    order: list[Array] = []
+    for rows in batches.sorted_by_length(encoded.ragged["input_ids"].lengths, EVAL_TOKENS):
+        context, _ = device.autocast(where, bf16)
+        inputs = to_tensors(collate(encoded, rows), where)
+        inputs.pop("labels", None)
+        with torch.inference_mode(), context:
+            answers.append(model(**inputs).logits.float().cpu().numpy())
+        order.append(rows)
+    result = np.empty((len(encoded), *answers[0].shape[1:]), np.float32)
+    result[np.concatenate(order)] = np.concatenate(answers)
+    return result
+
+
+def to_tensors(arrays: Mapping[str, Array], where: torch.device) -> dict[str, torch.Tensor]:
+    return {
+        name: torch.from_numpy(np.ascontiguousarray(array)).to(where, non_blocking=True)
+        for name, array in arrays.items()
+    }
+
+
+def load(folder: Path, head: str, where: torch.device) -> nn.Module:
+    """A finished model from a folder written by `save_pretrained` or by `checkpoint.write`."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    model: nn.Module = getattr(transformers, head).from_pretrained(
+        folder, attn_implementation="sdpa", dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
+    return model.to(where).eval()
+
+
+def pipeline(folder: Path, pipeline_task: str) -> object:
+    """A `transformers` pipeline on the CPU over such a folder, for the registry."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers.pipeline(pipeline_task, model=str(folder), tokenizer=str(folder), device="cpu")

@@ -1,0 +1,127 @@
+"""Proof that every sampled value is live: it is read back from the objects that train, not from the configuration.
+
+A trial whose value did not arrive (a dropout that the model ignores, a rate that no group has) fails loudly instead
+of lending its score to a value that never acted.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from hpo.errors import DeadParameterError
+from hpo.space import Params, Scalar
+from hpo.training.losses import CrossEntropy, Focal
+from hpo.training.model import depths
+
+if TYPE_CHECKING:
+    from hpo.training.loop import Training
+
+
+def assert_live(training: "Training", sampled: Params) -> None:
+    """Raise DeadParameterError for the first value of `sampled` that training does not hold."""
+    for name, value in sampled.items():
+        observed = OBSERVERS[name](training)
+        if not _agree(value, observed):
+            raise DeadParameterError(
+                f"{name}={value} was sampled, but the training holds {observed}; take {name} out of the space "
+                "or report the model it happened with"
+            )
+
+
+def _agree(value: Scalar, observed: Scalar | None) -> bool:
+    if observed is None or isinstance(value, str | bool) or isinstance(observed, str | bool):
+        return value == observed
+    return math.isclose(value, observed, rel_tol=1e-6, abs_tol=1e-12)
+
+
+def _dropout(field: str) -> Callable[["Training"], Scalar | None]:
+    """The one probability that all modules which the field governs hold; None if there are none or they differ."""
+
+    def observe(training: "Training") -> Scalar | None:
+        modules = dict(training.model.named_modules())
+        held = {float(modules[name].p) for name in training.dropouts(field)}  # type: ignore[arg-type]
+        return held.pop() if len(held) == 1 else None
+
+    return observe
+
+
+def _learning_rate(training: "Training") -> float:
+    return max(float(group["initial_lr"]) for group in training.optimizer.param_groups)
+
+
+def _layerwise_decay(training: "Training") -> float:
+    """The ratio of the rates of neighbouring depths, from the groups that hold the parameters."""
+    depth = depths(training.model)
+    rates: dict[int, float] = {}
+    group_of = {id(part): group for group in training.optimizer.param_groups for part in group["params"]}
+    for name, parameter in training.model.named_parameters():
+        if id(parameter) in group_of:
+            rates[depth[name]] = float(group_of[id(parameter)]["initial_lr"])
+    top, next_to_it = sorted(rates)[-1], sorted(rates)[-2]
+    return float((rates[next_to_it] / rates[top]) ** (1 / (top - next_to_it)))
+
+
+def _frozen_layers(training: "Training") -> int:
+    depth = depths(training.model)
+    learning = {depth[name] for name, part in training.model.named_parameters() if part.requires_grad}
+    return max(0, min(learning) - 1)
+
+
+def _warmup_ratio(training: "Training") -> float | None:
+    """The sampled ratio if the factor first reaches 1 at the step that it asks for."""
+    asked = math.ceil(training.hyper.warmup_ratio * training.total_steps)
+    reached = next(step for step in range(training.total_steps + 1) if step == training.total_steps or training.factor(step) >= 1.0)
+    return training.hyper.warmup_ratio if reached == asked else reached / training.total_steps
+
+
+def _lr_scheduler_type(training: "Training") -> str:
+    """Told apart by the factor after three quarters of the decay."""
+    warmup = math.ceil(training.hyper.warmup_ratio * training.total_steps)
+    place = warmup + math.ceil(0.75 * (training.total_steps - warmup))
+    left = (training.total_steps - place) / max(1, training.total_steps - warmup)
+    shapes = {"linear": left, "cosine": 0.5 * (1 + math.cos(math.pi * (1 - left))), "constant": 1.0}
+    asked = training.hyper.lr_scheduler_type
+    if math.isclose(training.factor(place), shapes[asked], abs_tol=1e-9):
+        return asked
+    return next((name for name, factor in shapes.items() if math.isclose(training.factor(place), factor)), "unknown")
+
+
+def _batch_size(training: "Training") -> int:
+    largest = max(len(batch) for batch in training.first_epoch())
+    everything = min(training.rows, training.hyper.per_device_train_batch_size)
+    return training.hyper.per_device_train_batch_size if largest == everything else largest
+
+
+def _epochs(training: "Training") -> float:
+    per_epoch = training.steps_per_epoch
+    asked = training.hyper.num_train_epochs
+    return asked if training.total_steps == math.ceil(asked * per_epoch - 1e-9) else training.total_steps / per_epoch
+
+
+def _loss(training: "Training") -> str | None:
+    return {CrossEntropy: "cross_entropy", Focal: "focal"}.get(type(training.loss))
+
+
+OBSERVERS: Mapping[str, Callable[["Training"], Scalar | None]] = {
+    "learning_rate": _learning_rate,
+    "per_device_train_batch_size": _batch_size,
+    "gradient_accumulation_steps": lambda training: training.accumulation,
+    "num_train_epochs": _epochs,
+    "warmup_ratio": _warmup_ratio,
+    "lr_scheduler_type": _lr_scheduler_type,
+    "weight_decay": lambda training: max(group["weight_decay"] for group in training.optimizer.param_groups),
+    "adam_beta1": lambda training: training.optimizer.param_groups[0]["betas"][0],
+    "adam_beta2": lambda training: training.optimizer.param_groups[0]["betas"][1],
+    "adam_epsilon": lambda training: training.optimizer.param_groups[0]["eps"],
+    "max_grad_norm": lambda training: training.max_grad_norm,
+    "hidden_dropout_prob": _dropout("hidden_dropout_prob"),
+    "attention_probs_dropout_prob": _dropout("attention_probs_dropout_prob"),
+    "classifier_dropout": _dropout("classifier_dropout"),
+    "layerwise_lr_decay": _layerwise_decay,
+    "frozen_layers": _frozen_layers,
+    "loss": _loss,
+    "focal_gamma": lambda training: getattr(training.loss, "gamma", None),
+    "label_smoothing_factor": lambda training: getattr(training.loss, "label_smoothing", None),
+    "bf16": lambda training: training.bf16,
+}
+"""How each hyperparameter is read back. A test holds it to have exactly the fields of Hyperparameters."""

@@ -1,0 +1,147 @@
+"""The training loop: a generator that trains one model and says how it stands at every evaluation.
+
+Explicit PyTorch. Must not know Ray, MLflow, or why it is stopped: whoever pulls reports may stop pulling.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from hpo.encoded import Array, Encoded
+from hpo.errors import DivergedError
+from hpo.training import batches, device, inference
+from hpo.training.hyperparameters import Hyperparameters
+from hpo.training.losses import Loss
+from hpo.training.optimizer import set_rate
+
+_CHECK_EVERY = {"cpu": 1, "cuda": 16}
+"""Steps between looks at the loss: on a GPU every look waits for the device."""
+
+Score = Callable[[Array, Array], dict[str, float]]
+"""(logits, references) -> metrics."""
+
+
+@dataclass
+class Training:
+    """Everything that one trial trains with, before the first step.
+
+    plain_loss: without smoothing and focusing, so that its validation value can be compared between trials.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.AdamW
+    factor: Callable[[int], float]
+    loss: Loss
+    plain_loss: Loss
+    hyper: Hyperparameters
+    train: Encoded
+    validation: Encoded
+    collate: inference.Collate
+    score: Score
+    dropouts: Callable[[str], list[str]]
+    where: torch.device
+    order_seed: int
+    total_steps: int
+    steps_per_epoch: int
+    bf16: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        _, self.bf16 = device.autocast(self.where, self.hyper.bf16)
+
+    @property
+    def rows(self) -> int:
+        return len(self.train)
+
+    @property
+    def accumulation(self) -> int:
+        return self.hyper.gradient_accumulation_steps
+
+    @property
+    def max_grad_norm(self) -> float:
+        return self.hyper.max_grad_norm
+
+    def first_epoch(self) -> list[Array]:
+        return batches.length_grouped(
+            self.train.ragged["input_ids"].lengths,
+            self.hyper.per_device_train_batch_size,
+            seed=self.order_seed,
+            epoch=0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One look at the validation split. metrics: of the task, and how training went since the last one."""
+
+    step: int
+    metrics: dict[str, float]
+
+
+def train(training: Training, evaluate_at: frozenset[int]) -> Iterator[Evaluation]:
+    """Train `total_steps` optimiser steps; evaluate after each step in `evaluate_at`.
+
+    Raises DivergedError as soon as a loss or a metric is not finite.
+    """
+    model, hyper = training.model, training.hyper
+    lengths = training.train.ragged["input_ids"].lengths
+    parameters = [part for part in model.parameters() if part.requires_grad]
+    check_every = _CHECK_EVERY[training.where.type]
+    torch.manual_seed(training.order_seed)  # dropout
+    model.train()
+    losses: list[torch.Tensor] = []
+    started, seen, trained = time.perf_counter(), 0, 0.0
+    stream = batches.micro_batches(
+        lengths, hyper.per_device_train_batch_size, hyper.gradient_accumulation_steps, seed=training.order_seed
+    )
+    for step, (_, micro) in zip(range(1, training.total_steps + 1), stream, strict=False):
+        set_rate(training.optimizer, training.factor(step - 1))
+        rows = sum(len(batch) for batch in micro)
+        losses.append(sum((_backward(training, batch, rows) for batch in micro), start=torch.zeros(())))
+        if hyper.max_grad_norm > 0:
+            nn.utils.clip_grad_norm_(parameters, hyper.max_grad_norm)
+        training.optimizer.step()
+        training.optimizer.zero_grad(set_to_none=True)
+        seen += rows
+        if step % check_every == 0 and not math.isfinite(last := float(losses[-1])):
+            raise DivergedError(f"the training loss is {last} at step {step}")
+        if step not in evaluate_at:
+            continue
+        train_loss = float(torch.stack(losses).mean())
+        seconds = time.perf_counter() - started
+        trained += seconds
+        references = training.validation.flat["labels"]
+        logits = inference.logits(
+            model, training.validation, training.collate, training.where, bf16=training.bf16
+        )
+        metrics = training.score(logits, references)
+        metrics |= {
+            "loss": float(training.plain_loss(torch.from_numpy(logits), torch.from_numpy(references.copy())).mean()),
+            "train_loss": train_loss,
+            "learning_rate": hyper.learning_rate * training.factor(step - 1),
+            "epoch": step / training.steps_per_epoch,
+            "sentences_per_second": seen / seconds,
+            "train_seconds": trained,
+        }
+        broken = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
+        if broken:
+            raise DivergedError(f"{', '.join(broken)} at step {step}")
+        yield Evaluation(step, metrics)
+        model.train()
+        losses.clear()
+        started, seen = time.perf_counter(), 0
+
+
+def _backward(training: Training, rows: Array, rows_of_step: int) -> torch.Tensor:
+    """Gradients of one micro-batch; returns its share of the step's mean loss, detached."""
+    inputs = inference.to_tensors(training.collate(training.train, rows), training.where)
+    labels = inputs.pop("labels")
+    context, _ = device.autocast(training.where, training.bf16)
+    with context:
+        logits = training.model(**inputs).logits
+    share = training.loss(logits, labels).sum() / rows_of_step
+    share.backward()  # type: ignore[no-untyped-call]
+    return share.detach().cpu() if training.where.type == "cpu" else share.detach()

@@ -1,0 +1,125 @@
+"""The model of a trial: built from weights that are read once per process, with this trial's dropouts and head."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hpo.errors import DeadParameterError
+from hpo.training.hyperparameters import Hyperparameters
+
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+_LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
+_SENTINEL = 0.123456789
+
+
+@dataclass(frozen=True)
+class Starting:
+    """The pretrained weights of `folder`, kept in memory, for models with the class `head` and these labels.
+
+    labels: names in id order; empty for regression.
+    """
+
+    folder: Path
+    head: str
+    labels: tuple[str, ...]
+
+    def build(self, hyper: Hyperparameters, seed: int) -> nn.Module:
+        """A model on the CPU in fp32. The same seed gives the same head."""
+        torch.manual_seed(seed)
+        config = self._config(hyper)
+        weights = {name: part.clone() for name, part in self._weights.items()}  # the model takes them as its own
+        model: nn.Module = self._class.from_pretrained(
+            None, config=config, state_dict=weights, attn_implementation="sdpa", dtype=torch.float32
+        )
+        return model
+
+    def dropouts(self, field: str, hyper: Hyperparameters) -> list[str]:
+        """Names of the dropout modules that `field` sets in this model, found by setting it to an odd value."""
+        config = self._config(hyper)
+        if not hasattr(config, field):
+            return []
+        setattr(config, field, _SENTINEL)
+        with torch.device("meta"):
+            model = self._class._from_config(config)
+        return [name for name, module in model.named_modules() if getattr(module, "p", None) == _SENTINEL]
+
+    @cached_property
+    def _auto(self) -> Any:
+        import transformers
+
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        return getattr(transformers, self.head)
+
+    @cached_property
+    def _class(self) -> Any:
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+        with torch.device("meta"):
+            return type(self._auto.from_config(config))
+
+    @cached_property
+    def _weights(self) -> dict[str, torch.Tensor]:
+        from safetensors.torch import load_file
+
+        return load_file(self.folder / "model.safetensors")
+
+    def _config(self, hyper: Hyperparameters) -> Any:
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+        if self.labels:
+            config.num_labels = len(self.labels)
+            config.id2label = dict(enumerate(self.labels))
+            config.label2id = {label: index for index, label in enumerate(self.labels)}
+            config.problem_type = "single_label_classification"
+        else:
+            config.num_labels = 1
+            config.problem_type = "regression"
+        for field in DROPOUTS:
+            value = getattr(hyper, field)
+            if value is None:
+                continue
+            if not hasattr(config, field):
+                raise DeadParameterError(
+                    f"{field}={value}: a {config.model_type} model has no such setting; leave it out of the space"
+                )
+            setattr(config, field, value)
+        return config
+
+
+def layer_of(name: str) -> int | None:
+    """The index of the encoder layer that a parameter belongs to, or None outside of the layers."""
+    found = _LAYER.search(f".{name}")
+    return int(found[1]) if found else None
+
+
+def depths(model: nn.Module) -> Mapping[str, int]:
+    """Depth of every parameter by name: embeddings 0, encoder layer i at i + 1, all above it at layers + 1."""
+    names = [name for name, _ in model.named_parameters()]
+    top = max((layer for name in names if (layer := layer_of(name)) is not None), default=-1) + 2
+    result = {}
+    for name in names:
+        layer = layer_of(name)
+        result[name] = layer + 1 if layer is not None else 0 if "embeddings" in name else top
+    return result
+
+
+def freeze(model: nn.Module, layers: int) -> None:
+    """Keep the embeddings and the first `layers` encoder layers as they are; 0 freezes nothing."""
+    if layers == 0:
+        return
+    depth = depths(model)
+    count = max(depth.values()) - 1
+    if layers > count:
+        raise DeadParameterError(f"frozen_layers={layers}: the model has {count} layers; lower it")
+    for name, parameter in model.named_parameters():
+        if depth[name] <= layers:
+            parameter.requires_grad_(requires_grad=False)

