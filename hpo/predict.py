@@ -177,6 +177,7 @@ def _labels(folder: Path) -> tuple[str, ...]:
 def _logits(model: Model, table: "pa.Table", batch_size: int | None) -> "Array":
     """(rows, outputs) float32, in the order of the rows; in fp32 whatever the hardware has."""
     import numpy as np
+    from safetensors import SafetensorError
 
     from hpo.encoded import Encoded, Ragged
     from hpo.training import device, inference, pretrained
@@ -186,7 +187,7 @@ def _logits(model: Model, table: "pa.Table", batch_size: int | None) -> "Array":
     where = device.pick_device(1.0)
     try:
         network = inference.load(model.folder, model.task.head, where)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{model.folder}: its weights can't be loaded ({_first_line(error)})") from error
 
     def part(rows: "Array") -> Encoded:

@@ -8,7 +8,7 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def write_tiny_bert(folder: Path, labels: Sequence[str] = ("neg", "pos"), seed: int = 0) -> Path:
-    """labels: in id order, () for a regression. Its head is large, so that answers differ from row to row."""
+    """labels: in id order, () for a regression. Its weights are large, so that answers differ from row to row."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
     from transformers.utils import logging
@@ -31,7 +31,9 @@ def write_tiny_bert(folder: Path, labels: Sequence[str] = ("neg", "pos"), seed: 
     )
     torch.manual_seed(seed)
     model = BertForSequenceClassification(config)
-    torch.nn.init.normal_(model.classifier.weight, std=3.0)
+    for name, weights in model.named_parameters():
+        if name.endswith("weight") and "LayerNorm" not in name:
+            torch.nn.init.normal_(weights, std=0.5)
     model.save_pretrained(folder, safe_serialization=True)
     BertTokenizerFast(vocab={word: place for place, word in enumerate(SPECIAL + WORDS)}).save_pretrained(folder)
     vocabulary.unlink()
