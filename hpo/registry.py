@@ -4,7 +4,8 @@ The only place that moves an alias. Owns how a model lies in MLflow, so that `hp
 `mlflow models serve` can use it. Must not know how models are trained or compared; it reads no weights.
 
 A served model takes `{"inputs": ["one text", ...]}`, and for sentence pairs
-`{"dataframe_records": [{"text": "one", "text_pair": "other"}, ...]}`.
+`{"inputs": [{"text": "one", "text_pair": "other"}, ...]}`; it answers
+`{"predictions": [{"label": ..., "score": ...}, ...]}`, where the score of a regression is its number.
 """
 
 import hashlib

@@ -90,10 +90,11 @@ class Spool:
 
     def close(self, timeout: float) -> bool:
         """Flush, then let the tracker go. False: some events stay behind in the file until the next open."""
-        flushed = self.flush(timeout)
         with self._changed:
             if self._closing:
-                return flushed
+                return self._waiting == 0
+        flushed = self.flush(timeout)
+        with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(1.0 if flushed else 0.1)  # it may hang in a request: it is a daemon

@@ -116,6 +116,9 @@ def test_a_tracker_that_cannot_even_be_made_is_trouble_too(tmp_path: Path) -> No
     spool = Spool(tmp_path, fail)
     spool.append(report(1))
     assert not spool.close(0.2)
+    begin = time.perf_counter()
+    assert not spool.close(10.0), "a second close changes nothing, and waits for nothing"
+    assert time.perf_counter() - begin < 1.0
     assert spool.trouble == "no such tracker"
 
 
