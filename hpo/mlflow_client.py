@@ -3,12 +3,13 @@
 Shared by the tracker and the registry, which must not know each other. Imports mlflow only when a client is opened.
 """
 
+import fcntl
 import logging
 import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,16 +35,16 @@ def open_client(uri: str) -> "MlflowClient":
     Takes 1.6 s for the import, and 2 s more for a new SQLite file. Raises ServiceError.
     """
     with _opening, translated(uri):  # two threads that create one SQLite file at a time get in each other's way
-        database = sqlite_file(uri)
-        if database is not None:
-            database.parent.mkdir(parents=True, exist_ok=True)
         import mlflow
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
         client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+        database = sqlite_file(uri)
         if database is not None:
-            client.search_experiments(max_results=1)  # creates the tables
+            database.parent.mkdir(parents=True, exist_ok=True)
+            with _alone_in(database.parent):
+                client.search_experiments(max_results=1)  # creates the tables
         return client
 
 
@@ -61,6 +62,18 @@ def translated(uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
         said = without_password(" ".join(str(error).split())[:600])
         raise ServiceError(f"MLflow at {without_password(uri)}: {said}; {_remedy(uri)}") from error
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes that do the same waiting, where the file system has locks."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def without_password(text: str) -> str:
