@@ -39,12 +39,13 @@ def open_client(uri: str) -> "MlflowClient":
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
         database = sqlite_file(uri)
-        if database is not None:
-            database.parent.mkdir(parents=True, exist_ok=True)
-            with _alone_in(database.parent):
-                client.search_experiments(max_results=1)  # creates the tables
+        if database is None:
+            return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with _alone_in(database.parent):
+            client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+            client.search_experiments(max_results=1)  # at the latest now the tables are there
         return client
 
 
