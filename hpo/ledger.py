@@ -9,7 +9,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from hpo.errors import ServiceError
 from hpo.records import Seeds, TrialRecord, TrialState
@@ -55,9 +55,7 @@ class Ledger:
         )
         self._mode = mode
         self._handed_out: set[int] = set()
-        self._is_finite = all(
-            not isinstance(own, FloatRange) or own.step is not None for own in space.varying.values()
-        )
+        self._is_finite = all(not isinstance(own, FloatRange) or own.step is not None for own in space.varying.values())
 
     def enqueue(self, points: Iterable[tuple[str, Params]]) -> None:
         """Put (origin, params) points before the sampler's own, those left out that the ledger has already."""
@@ -75,15 +73,16 @@ class Ledger:
         """
         import optuna
 
-        for trial in self._trials(optuna.trial.TrialState.RUNNING):
-            if trial.number not in self._handed_out:
-                return self._start(optuna.trial.Trial(self._study, trial._trial_id))
-        tried = [_attributes(trial)["params"] for trial in self._trials() if _was_started(trial)]
+        for left in self._trials(optuna.trial.TrialState.RUNNING):
+            if left.number not in self._handed_out:
+                return self._start(optuna.trial.Trial(self._study, left._trial_id))
+        tried = [_attributes(known)["params"] for known in self._trials() if _was_started(known)]
         for _ in range(_ATTEMPTS):
             waiting = self._trials(optuna.trial.TrialState.WAITING)
             number = waiting[0].number if waiting else len(self._trials())
             self._study.sampler = self._sampler.build(self._space, _hash(self._seed, number))
-            record = self._start(trial := self._study.ask())
+            trial = self._study.ask()
+            record = self._start(trial)
             if not self._is_finite or record.params not in tried:
                 return record
             trial.set_user_attr("hpo", {"origin": record.origin, "params": record.params, "repeats": True})
@@ -191,8 +190,7 @@ def _was_started(trial: "optuna.trial.FrozenTrial") -> bool:
 def _suggest(trial: "optuna.trial.Trial", name: str, own: Varying) -> Scalar:
     match own:
         case Choice():
-            chosen: Scalar = trial.suggest_categorical(name, own.values)
-            return chosen
+            return cast(Scalar, trial.suggest_categorical(name, own.values))
         case IntRange():
             return trial.suggest_int(name, own.low, own.high, step=own.step, log=own.log)
         case FloatRange():

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from hpo.training.hyperparameters import Hyperparameters
-    from hpo.training.loop import Training
+    from hpo.training.loop import Evaluation, Training
     from hpo.training.model import Starting
 
 
@@ -56,7 +56,7 @@ class TrialObjective:
             value = evaluation.metrics[self.metric]
             if best is None or sign * value > sign * best.metrics[self.metric]:
                 best = evaluation
-                weights = {name: part.detach().to("cpu", copy=True) for name, part in training.model.state_dict().items()}
+                weights = training.copy_weights()
             done = evaluation.step == training.total_steps
             checkpoint = None
             if done and self._can_win(best.metrics[self.metric], config.keep_above):
@@ -108,14 +108,14 @@ class TrialObjective:
         )
 
     def _write(
-        self, config: TrialConfig, training: "Training", best: "loop.Evaluation", weights: Mapping[str, "torch.Tensor"]
+        self, config: TrialConfig, training: "Training", best: "Evaluation", weights: Mapping[str, "torch.Tensor"]
     ) -> Path:
         from hpo.training import checkpoint
 
         return checkpoint.write(
             self.checkpoints / f"trial-{config.number:04d}",
             weights=weights,
-            model_config=training.model.config.to_dict(),
+            model_config=training.model_config,
             tokenizer_folder=self.model,
             trial=config.number,
             step=best.step,

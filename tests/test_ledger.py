@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+
 from hpo.errors import ServiceError
 from hpo.ledger import Ledger
 from hpo.records import TrialState
@@ -23,7 +24,10 @@ SPACE = SearchSpace(
 SAMPLERS = get_args(get_args(Sampler)[0])
 
 
-def ledger(folder: Path, space: SearchSpace = SPACE, sampler: object = TpeConfig(n_startup_trials=3), seed: int = 1) -> Ledger:
+TPE = TpeConfig(n_startup_trials=3)
+
+
+def ledger(folder: Path, space: SearchSpace = SPACE, sampler: object = TPE, seed: int = 1) -> Ledger:
     return Ledger(folder, study="s", mode="max", space=space, sampler=sampler, seed=seed)  # type: ignore[arg-type]
 
 
@@ -90,7 +94,9 @@ def test_what_a_crash_left_running_is_handed_out_again_first_with_its_number_par
     left = [book.ask(), book.ask()]
     again = ledger(tmp_path)
     back = [again.ask(), again.ask()]
-    assert [(one.number, one.params, one.seeds) for one in back if one] == [(one.number, one.params, one.seeds) for one in left if one]
+    assert [one and (one.number, one.params, one.seeds) for one in back] == [
+        one and (one.number, one.params, one.seeds) for one in left
+    ]
     fresh = again.ask()
     assert fresh is not None
     assert fresh.number == 5
@@ -111,7 +117,7 @@ def test_a_crash_between_asking_and_writing_down_loses_no_trial(tmp_path: Path) 
 
 
 def test_queued_points_come_first_once_and_keep_their_origin(tmp_path: Path) -> None:
-    point = SPACE.project({name: 0 for name in SPACE.varying})
+    point = SPACE.project(dict.fromkeys(SPACE.varying, 0))
     other = {**point, "num_train_epochs": 4}
     for _ in range(2):  # the second time as after a restart
         book = ledger(tmp_path)

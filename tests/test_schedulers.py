@@ -1,6 +1,7 @@
 from typing import Annotated, get_args
 
 import pytest
+
 from hpo.records import Verdict
 from hpo.schedulers import AshaConfig, FifoConfig, SchedulerUnion
 

@@ -4,7 +4,6 @@ Tune starts and stops actors; everything it would remember is kept by the search
 every time and nothing of Tune's own state is ever read back. Only rooms below `runners` know Ray.
 """
 
-import collections
 import logging
 import os
 import secrets
@@ -12,15 +11,14 @@ import shutil
 import signal
 import socket
 import tempfile
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpo.errors import ServiceError, TrialError
-from hpo.records import Objective, Report, Verdict
+from hpo.errors import ServiceError
+from hpo.records import Objective
 from hpo.runners import Search
 
 SILENCE = {
@@ -73,16 +71,18 @@ class RayRunner:
         import ray
         from ray import tune
 
-        bridge = _bridge(search)
+        from hpo.runners.tune_bridge import EachOnce, LedgerSearcher, Reports, TrialActor
+
+        numbers: dict[str, int] = {}
         storage = tempfile.mkdtemp(prefix="hpo-tune-")
         try:
             tuner = tune.Tuner(
                 tune.with_resources(
-                    tune.with_parameters(_trainable(), objective=self.objective), {"cpu": self.cpus, "gpu": self.gpus}
+                    tune.with_parameters(TrialActor, objective=self.objective), {"cpu": self.cpus, "gpu": self.gpus}
                 ),
                 tune_config=tune.TuneConfig(
-                    search_alg=bridge.searcher,
-                    scheduler=bridge.scheduler,
+                    search_alg=LedgerSearcher(search, numbers, RETRIES),
+                    scheduler=EachOnce(),
                     num_samples=-1,
                     max_concurrent_trials=slots,
                     reuse_actors=True,
@@ -91,7 +91,7 @@ class RayRunner:
                     name="study",
                     storage_path=storage,
                     verbose=0,
-                    stop=bridge.stopper,
+                    stop=Reports(search, numbers),
                     failure_config=tune.FailureConfig(max_failures=RETRIES),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
@@ -101,115 +101,6 @@ class RayRunner:
             raise ServiceError(f"Ray broke off ({type(error).__name__}: {error}); continue with --resume") from error
         finally:
             shutil.rmtree(storage, ignore_errors=True)
-
-
-@dataclass(frozen=True)
-class _Bridge:
-    searcher: Any
-    scheduler: Any
-    stopper: Any
-
-
-def _trainable() -> type:
-    """Tune's actor: one process, many trials. A trial's reports are pulled one by one on its main thread."""
-    from ray import tune
-
-    class Trial(tune.Trainable):  # type: ignore[misc]
-        def setup(self, config: Mapping[str, Any], objective: Objective) -> None:
-            self._objective = objective
-            self._begin(config)
-
-        def reset_config(self, new_config: Mapping[str, Any]) -> bool:
-            self._reports.close()
-            self._begin(new_config)
-            return True
-
-        def _begin(self, config: Mapping[str, Any]) -> None:
-            self._reports: Any = self._objective(config["trial"])
-
-        def step(self) -> dict[str, Any]:
-            try:
-                report: Report = next(self._reports)
-            except TrialError as error:
-                return {"failed": f"{type(error).__name__}: {error}", "done": True}
-            except Exception:  # an actor must outlive whatever a trial raises: the traceback is the answer
-                return {"failed": traceback.format_exc(limit=-8), "done": True}
-            return {"report": report, "done": report.done}
-
-        def cleanup(self) -> None:
-            self._reports.close()
-
-    return Trial
-
-
-def _bridge(search: Search) -> _Bridge:
-    """Tune's searcher, scheduler and stopper over one search. None of them has a state that Tune could save.
-
-    Every result passes the stopper first, the last one of a trial too (schedulers and searchers are not shown that
-    one, or only in `on_trial_complete`): so the stopper is where reports go.
-    """
-    from ray import tune
-    from ray.tune.experiment import Trial
-    from ray.tune.schedulers import FIFOScheduler
-    from ray.tune.search import Searcher
-
-    numbers: dict[str, int] = {}
-
-    class Stateless:
-        def __getstate__(self) -> dict[str, Any]:
-            return {}
-
-    class LedgerSearcher(Stateless, Searcher):  # type: ignore[misc]
-        def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-            if search.exhausted or search.stopping:
-                return str(Searcher.FINISHED)
-            config = search.ask()
-            if config is None:
-                return str(Searcher.FINISHED) if search.exhausted else None
-            numbers[trial_id] = config.number
-            return {"trial": config}
-
-        def on_trial_complete(
-            self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-        ) -> None:
-            if error:
-                search.failed(numbers[trial_id], f"its process died {RETRIES + 1} times")
-
-        def save(self, checkpoint_path: str) -> None:
-            """Nothing: the ledger has it."""
-
-        def restore(self, checkpoint_path: str) -> None:
-            """Nothing: the ledger has it."""
-
-    class EachOnce(Stateless, FIFOScheduler):  # type: ignore[misc]
-        """Names every new trial once. The stock one names a pending trial again and again, and Tune then drops the
-        actor that is being started for it: with short trials an actor a trial."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self._new: collections.deque[Trial] = collections.deque()
-
-        def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-            self._new.append(trial)
-
-        def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-            while self._new:
-                trial = self._new.popleft()
-                if trial.status in (Trial.PENDING, Trial.PAUSED):
-                    return trial
-            return None
-
-    class Reports(Stateless, tune.Stopper):  # type: ignore[misc]
-        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-            if reason := result.get("failed"):
-                search.failed(numbers[trial_id], reason)
-                return True
-            return search.report(numbers[trial_id], result["report"]) is Verdict.STOP
-
-        def stop_all(self) -> bool:
-            return search.stopping
-
-    return _Bridge(LedgerSearcher(), EachOnce(), Reports())
 
 
 @contextmanager
@@ -251,7 +142,7 @@ def _ray(address: str | None, cpus: int) -> Iterator[Mapping[str, float]]:
     for number, handler in handlers.items():
         signal.signal(number, handler)  # ray.init puts its own in their place
     try:
-        yield ray.cluster_resources()
+        yield ray.cluster_resources()  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)

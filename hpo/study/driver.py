@@ -6,12 +6,13 @@ used. Must not train, sample, judge or log itself.
 
 import signal
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from hpo.config import StudyConfig
-from hpo.errors import NoTrialFinishedError
+from hpo.errors import NoTrialFinishedError, ServiceError
 from hpo.ledger import Ledger
 from hpo.records import (
     AnyEvent,
@@ -24,13 +25,15 @@ from hpo.records import (
     TrialStarted,
 )
 from hpo.report.board import Budget
+from hpo.report.figures import write_report
 from hpo.report.screen import Screen, open_screen
+from hpo.report.summary import summary_text
 from hpo.runners.ray import RayRunner
-from hpo.space import Fixed
 from hpo.study import folder as study_folder
-from hpo.study.finish import Finish, Outcome
+from hpo.study.finish import Finish
 from hpo.study.prepare import Prepared, prepare
-from hpo.study.search import BASELINE, StudySearch, finished_event, ranked, remove_strangers
+from hpo.study.search import BASELINE, StudySearch, finished_event, ranked, remove_strangers, started_event
+from hpo.tracking.link import read_link
 from hpo.tracking.mlflow import MlflowTracker
 from hpo.tracking.spool import Spool
 
@@ -105,9 +108,121 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             ).run(search)
         if search.stopped_by is not None:
             emit(StudyStopped(time=time.time(), reason=signal.Signals(search.stopped_by).name))
-            screen.say(f"stopped; go on with --resume ({folder})")
+            screen.say(f"stopped by {signal.Signals(search.stopped_by).name}; go on with --resume")
             return 128 + search.stopped_by
-        summary = _conclude(config, prepared, search, spool, screen, started)
+        summary = _conclude(config, prepared, search.records, spool, started)
+        files = write_report(folder, summary, search.records, config.space.varying)
+        emit(_finished(summary, files))
+        if not spool.close(FLUSH_SECONDS):
+            screen.say(f"MLflow has not taken everything yet ({spool.trouble}); it will with the next --resume")
         screen.close()
-        print(summary, flush=True)
+        print(f"\n{summary_text(summary)}", flush=True)
     return 0
+
+
+def _stop(search: StudySearch, screen: Screen, number: int) -> None:
+    search.stopped_by = number
+    screen.say("stopping: running trials are left where they are; once more to leave at once")
+
+
+def _catch_up(spool: Spool, records: Sequence[TrialRecord]) -> None:
+    """Tell of trials that the ledger has and a crash kept from being told."""
+    started, ended = set(), set()
+    for event in spool.events():
+        if isinstance(event, TrialStarted):
+            started.add(event.number)
+        elif isinstance(event, TrialFinished):
+            ended.add(event.number)
+    for record in records:
+        if record.state.is_finished and record.number not in ended:
+            if record.number not in started:
+                spool.append(started_event(record))
+            spool.append(finished_event(record))
+
+
+def _started(config: StudyConfig, prepared: Prepared) -> StudyStarted:
+    return StudyStarted(
+        time=time.time(),
+        study=config.study,
+        metric=config.metric,
+        mode=config.mode,
+        document=config.document(),
+        params={
+            "model": config.model.name,
+            "task": config.task.type,
+            "sampler": config.search.sampler.type,
+            "scheduler": config.search.scheduler.type,
+            "seed": config.seed,
+        },
+        tags={
+            "hpo.searched": ", ".join(config.space.varying),
+            "hpo.model": prepared.pretrained.source,
+            **{f"hpo.{name}": value for name, value in prepared.facts.items()},
+        },
+        datasets=prepared.splits.records,
+    )
+
+
+def _conclude(
+    config: StudyConfig, prepared: Prepared, records: Sequence[TrialRecord], spool: Spool, started: float
+) -> StudySummary:
+    """The winner, judged on the test split. Raises NoTrialFinishedError, and what judging raises."""
+    complete = ranked(records, config.mode)
+    if not complete:
+        reasons = sorted({record.reason for record in records if record.reason})
+        raise NoTrialFinishedError(
+            f"no trial of {config.study} finished, so there is no winner; "
+            f"{'the last reason: ' + reasons[-1].strip().splitlines()[-1] if reasons else 'give it a larger budget'}"
+        )
+    best = complete[0]
+    baseline = next((record for record in complete if record.origin == BASELINE), None)
+    if not spool.flush(FLUSH_SECONDS) and config.promotion is not None:
+        raise ServiceError(
+            f"tracking.uri: MLflow does not answer ({spool.trouble}), so nothing can be promoted; "
+            "all trials are safe in the ledger: start it and go on with --resume"
+        )
+    link = read_link(config.folder)
+    run_id = link.parent_run_id if link else None
+    outcome = Finish(config, prepared, config.folder, run_id).judge(best, baseline)
+    rows = {record.split: record.rows for record in prepared.splits.records}
+    return StudySummary(
+        study=config.study,
+        metric=config.metric,
+        mode=config.mode,
+        best=best,
+        baseline=baseline,
+        test_best=outcome.test_best,
+        test_baseline=outcome.test_baseline,
+        counts=Counter(record.state for record in records),
+        decision=outcome.decision.verdict if outcome.decision else None,
+        reasons=outcome.decision.reasons if outcome.decision else (),
+        model_uri=outcome.model_uri,
+        tracking_uri=config.tracking.uri,
+        experiment=config.tracking.experiment or config.study,
+        experiment_id=link.experiment_id if link else None,
+        parent_run_id=run_id,
+        seconds=time.monotonic() - started,
+        test_rows=rows.get("test", 0),
+        validation_rows=rows["validation"],
+    )
+
+
+def _finished(summary: StudySummary, files: tuple[Path, ...]) -> StudyFinished:
+    """The parent run's row: what won and by how much."""
+    metric, best, baseline = summary.metric, summary.best, summary.baseline
+    figures = {
+        f"best_{metric}": best.value,
+        f"default_{metric}": baseline.value if baseline else None,
+        f"test_{metric}": (summary.test_best or {}).get(metric),
+        f"default_test_{metric}": (summary.test_baseline or {}).get(metric),
+        "trials": float(sum(summary.counts.values())),
+        **{f"trials_{state}": float(count) for state, count in summary.counts.items()},
+        "seconds": summary.seconds,
+    }
+    tags = {"best_trial": str(best.number), "decision": summary.decision, "model": summary.model_uri}
+    return StudyFinished(
+        time=time.time(),
+        metrics={name: value for name, value in figures.items() if value is not None},
+        tags={name: value for name, value in tags.items() if value is not None},
+        files=files,
+    )

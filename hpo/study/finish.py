@@ -1,4 +1,4 @@
-"""After the search: open the test split once, decide on promotion, and say what the study found."""
+"""After the search: open the test split once for the winner, decide on promotion, and say what the study found."""
 
 import json
 import os
@@ -6,86 +6,137 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpo.config import StudyConfig
-from hpo.encoded import Encoded
+from hpo.encoded import Array, Encoded
 from hpo.errors import ModelError
-from hpo.promotion import Decision, Evidence, decide
-from hpo.records import Answers, TrialRecord
-from hpo.registry import Registry, Version
+from hpo.promotion import Evidence, decide
+from hpo.records import Answers, Decision, Record, TrialRecord
+from hpo.registry import Example, Registry, Version
 from hpo.study.prepare import Prepared
-from hpo.training import checkpoint, pretrained
+from hpo.tasks import metrics
+from hpo.training import checkpoint, device, inference, pretrained
 
-PROMOTED = "promotion.json"
+SAVED = "outcome.json"
+EXAMPLES = 2
 
 
-@dataclass(frozen=True)
-class Verdicts:
-    """What the test split said. Each None where there is no test split, or no such model."""
+class Outcome(Record):
+    """What the test split said of one winner, and what became of it. All but `trial` empty where nothing was tested."""
 
-    best: Answers | None = None
-    baseline: Answers | None = None
+    trial: int
+    test_best: dict[str, float] | None = None
+    test_baseline: dict[str, float] | None = None
     decision: Decision | None = None
-    version: Version | None = None
+    model_uri: str | None = None
 
 
 @dataclass(frozen=True)
 class Finish:
+    """Judges the winner of the study in `folder`. run_id: of the study's parent run, which gets the registered model."""
+
     config: StudyConfig
     prepared: Prepared
     folder: Path
+    run_id: str | None
 
-    def open_test(self, best: TrialRecord, baseline: TrialRecord | None) -> Verdicts:
-        """Answers of the winner and of the default configuration on the test rows. Raises ModelError."""
+    def judge(self, best: TrialRecord, baseline: TrialRecord | None) -> Outcome:
+        """The same winner is judged once; asked again, what was said then is said again.
+
+        Raises ModelError (a damaged checkpoint), ServiceError (the registry).
+        """
+        saved = self.folder / SAVED
+        if saved.exists() and (earlier := Outcome.model_validate_json(saved.read_text("utf-8"))).trial == best.number:
+            return earlier
         if self.prepared.encoded.test is None or best.checkpoint is None:
-            return Verdicts()
-        rows = Encoded.load(self.prepared.encoded.test)
-        answers = self._answers(best.checkpoint, rows)
+            return Outcome(trial=best.number)
+        answers = self._ask(best.checkpoint)
         against = None
         if baseline is not None and baseline.checkpoint is not None:
-            against = answers if baseline.number == best.number else self._answers(baseline.checkpoint, rows)
-        return Verdicts(answers, against)
+            against = answers if baseline.number == best.number else self._ask(baseline.checkpoint)
+        decision, version = None, None
+        if self.config.promotion is not None and self.run_id is not None:
+            decision = self._decide(answers)
+            version = self._register(best, decision)
+        outcome = Outcome(
+            trial=best.number,
+            test_best=dict(answers.metrics),
+            test_baseline=dict(against.metrics) if against else None,
+            decision=decision,
+            model_uri=version.uri if version else None,
+        )
+        temporary = saved.with_name(f".{SAVED}.{os.getpid()}")
+        temporary.write_text(outcome.model_dump_json(indent=2), encoding="utf-8")
+        temporary.rename(saved)
+        return outcome
 
-    def promote(self, best: TrialRecord, answers: Answers, run_id: str) -> tuple[Decision, Version]:
-        """Compare with the present champion on the same rows, register, and let the registry move its alias.
+    def _ask(self, folder: Path) -> Answers:
+        """What a checkpoint of this study says on the test rows."""
+        checkpoint.verify(folder)
+        assert self.prepared.encoded.test is not None
+        return self._answers(folder, Encoded.load(self.prepared.encoded.test), self.prepared.tokenizer.pad_id)
 
-        A study that has registered this trial before is told what it was told then.
-        """
+    def _ask_champion(self, folder: Path) -> Answers:
+        """What the champion says on the same rows, through its own tokenizer. ModelError where its classes differ."""
+        labels = tuple(json.loads((folder / "task.json").read_text("utf-8")).get("labels", ()))
+        if labels != self.prepared.labels:
+            raise ModelError(f"its classes are {', '.join(labels) or 'none'}, not {', '.join(self.prepared.labels)}")
+        tokenizer = pretrained.load_tokenizer(folder)
+        rows = self.config.task.encode(self.prepared.splits.tables["test"], self.prepared.labels, tokenizer)
+        return self._answers(folder, rows, tokenizer.pad_id)
+
+    def _answers(self, folder: Path, rows: Encoded, pad_id: int) -> Answers:
+        task = self.config.task
+
+        def collate(encoded: Encoded, order: Array) -> dict[str, Array]:
+            return task.collate(encoded, order, pad_id)
+
+        where = device.pick_device(self.config.resources.gpus)
+        device.cap_threads(os.cpu_count() or 1)
+        logits = inference.logits(inference.load(folder, task.head, where), rows, collate, where)
+        references = rows.flat["labels"]
+        return Answers(
+            predictions=task.predict(logits).tolist(),
+            references=references.tolist(),
+            metrics=task.compute_metrics(logits, references),
+        )
+
+    def _decide(self, answers: Answers) -> Decision:
         gate = self.config.promotion
         assert gate is not None
-        assert best.checkpoint is not None
-        if (earlier := self._earlier(best)) is not None:
-            return earlier
         registry = Registry(self.config.tracking.uri)
         champion, obstacle = None, None
         if (present := registry.champion(gate.model)) is not None:
             try:
-                champion = self._champion_answers(registry.fetch(present, self.folder / "champion"))
+                champion = self._ask_champion(registry.fetch(present, self.folder / "champion"))
             except ModelError as error:
                 obstacle = f"version {present.number}, the present champion, can't be compared: {error}"
-        decision = decide(
-            Evidence(
-                challenger=answers,
-                champion=champion,
-                metric=self.config.metric,
-                mode=self.config.mode,
-                score=lambda predictions, references: self.config.task.score(
-                    self.config.metric, predictions, references
-                ),
-                obstacle=obstacle,
-            ),
-            gate,
+        metric = self.config.metric
+        evidence = Evidence(
+            challenger=answers,
+            champion=champion,
+            metric=metric,
+            mode=self.config.mode,
+            score=lambda predictions, references: metrics.compute(metric, predictions, references),
+            obstacle=obstacle,
         )
-        version = registry.register(
+        return decide(evidence, gate)
+
+    def _register(self, best: TrialRecord, decision: Decision) -> Version:
+        gate, task = self.config.promotion, self.config.task
+        assert gate is not None
+        assert best.checkpoint is not None
+        assert self.run_id is not None
+        return Registry(self.config.tracking.uri).register(
             gate.model,
             best.checkpoint,
+            pipeline=inference.pipeline(best.checkpoint, task.pipeline),
             decision=decision,
-            run_id=run_id,
-            task=self.config.task,
+            run_id=self.run_id,
+            task=task,
             labels=self.prepared.labels,
             examples=self._examples(),
             tags={"hpo.study": self.config.study, "hpo.trial": str(best.number)},
         )
-        record = {"trial": best.number, "version": version.model_dump(), "decision": decision.model_dump()}
-        temporary = self.folder / f".{PROMOTED}.{os.getpid()}"
-        temporary.write_text(json.dumps(record, indent=2), encoding="utf-8")
-        temporary.rename(self.folder / PROMOTED)
-        return decision, version
+
+    def _examples(self) -> list[Example]:
+        columns = [self.prepared.splits.train[name].slice(0, EXAMPLES).to_pylist() for name in self.config.task.texts]
+        return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))

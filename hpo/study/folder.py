@@ -1,6 +1,6 @@
 """A study's folder: its lock, its saved configuration, and the signals that may end its driver.
 
-    <storage>/<study>/  study.json  ledger.db  events.jsonl  checkpoints/  report.md  figures/
+<storage>/<study>/  study.json  ledger.db  events.jsonl  checkpoints/  report.md  figures/
 """
 
 import fcntl
@@ -17,7 +17,7 @@ from hpo.config import StudyConfig
 from hpo.errors import ConfigError, DataError, Problem, ServiceError, StudyExistsError, StudyLockedError
 
 SAVED = "study.json"
-_FREE_TO_CHANGE = frozenset({"budget", "resources", "tracking", "promotion", "storage", "checkpoints"})
+_FREE_TO_CHANGE = frozenset({"budget", "resources", "tracking", "promotion", "storage", "checkpoints", "base"})
 """Sections that may differ between a study's first run and a later one. All others decide what its trials mean."""
 
 
@@ -70,8 +70,11 @@ def check_unchanged(folder: Path, config: StudyConfig) -> None:
         return
     now = json.loads(config.to_json())
     problems = [
-        Problem(section, f"it differs from the one this study began with ({_shown(before)}, now {_shown(now.get(section))}); "
-                "restore it, or give the study a new name")
+        Problem(
+            section,
+            f"it differs from the one this study began with ({_shown(before)}, now {_shown(now.get(section))}); "
+            "restore it, or give the study a new name",
+        )
         for section, before in saved["config"].items()
         if section not in _FREE_TO_CHANGE and now.get(section) != before
     ]

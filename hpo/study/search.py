@@ -34,7 +34,6 @@ class Running:
     """A trial in flight: what it has reported since it was (re)started in this process."""
 
     record: TrialRecord
-    resumed: bool
     known: dict[int, float] = field(default_factory=dict)
     best: Report | None = None
     epochs: float = 0.0
@@ -100,21 +99,16 @@ class StudySearch:
         if record is None:
             self._used_up = True
             return None
-        resumed = record.number in self._records
         self._records[record.number] = record
-        self._running[record.number] = Running(record, resumed, known=dict(record.curve))
-        self.emit(
-            TrialStarted(time=time.time(), number=record.number, origin=record.origin, params=dict(record.params))
-        )
+        self._running[record.number] = Running(record, known=dict(record.curve))
+        self.emit(started_event(record))
         ranked = self._ranked()
         return TrialConfig(
             number=record.number,
             params=record.params,
             seeds=record.seeds,
             rungs=self.rungs,
-            keep_above=ranked[self.keep - 1].value
-            if len(ranked) >= self.keep and record.origin != BASELINE
-            else None,
+            keep_above=ranked[self.keep - 1].value if len(ranked) >= self.keep and record.origin != BASELINE else None,
         )
 
     def report(self, number: int, report: Report) -> Verdict:
@@ -151,9 +145,7 @@ class StudySearch:
         if running := self._running.get(number):
             self._finish(running, running.best, TrialState.FAILED, reason)
 
-    def _finish(
-        self, running: Running, last: Report | None, state: TrialState, reason: str | None = None
-    ) -> None:
+    def _finish(self, running: Running, last: Report | None, state: TrialState, reason: str | None = None) -> None:
         number, best = running.record.number, running.best
         metrics = {"epochs": running.epochs}
         if best is not None and last is not None:
@@ -219,6 +211,10 @@ def ranked(records: Iterable[TrialRecord], mode: Literal["min", "max"]) -> list[
     complete = [record for record in records if record.value is not None]
     sign = -1.0 if mode == "max" else 1.0
     return sorted(complete, key=lambda record: (sign * (record.value or 0.0), record.number))
+
+
+def started_event(record: TrialRecord) -> TrialStarted:
+    return TrialStarted(time=time.time(), number=record.number, origin=record.origin, params=record.params)
 
 
 def finished_event(record: TrialRecord) -> TrialFinished:

@@ -41,6 +41,7 @@ class SequenceClassification(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     head: ClassVar[str] = "AutoModelForSequenceClassification"
+    pipeline: ClassVar[str] = "text-classification"
 
     type: Literal["sequence-classification"] = "sequence-classification"
     text: Name | tuple[Name, Name]

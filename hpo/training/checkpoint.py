@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from hpo.errors import ModelError
 from hpo.records import Record, Seeds
 from hpo.space import Scalar
-from hpo.training.pretrained import sha256
+from hpo.training.pretrained import TOKENIZER_FILES, sha256
 
 if TYPE_CHECKING:
     import torch
 
 MANIFEST = "manifest.json"
-_TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model")
 
 
 class Manifest(Record):
@@ -52,9 +51,10 @@ def write(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        save_file({name: part.contiguous() for name, part in weights.items()}, temporary / "model.safetensors", {"format": "pt"})
+        parts = {name: part.contiguous() for name, part in weights.items()}
+        save_file(parts, temporary / "model.safetensors", {"format": "pt"})
         (temporary / "config.json").write_text(json.dumps(model_config, indent=2, sort_keys=True), encoding="utf-8")
-        for pattern in _TOKENIZER_FILES:
+        for pattern in TOKENIZER_FILES:
             for source in tokenizer_folder.glob(pattern):
                 shutil.copyfile(source, temporary / source.name)
         manifest = Manifest(

@@ -13,7 +13,7 @@ def pick_device(gpus: float) -> torch.device:
 def has_bf16(device: torch.device) -> bool:
     """Whether bfloat16 is fast there: CUDA from Ampere on, a CPU with AMX or AVX512-bf16."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

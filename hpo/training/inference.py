@@ -9,6 +9,7 @@ from torch import nn
 
 from hpo.encoded import Array, Encoded
 from hpo.training import batches, device
+from hpo.training.pretrained import quiet
 
 EVAL_TOKENS = 8_192
 """Padded tokens a batch: large enough to fill the units, small enough for a CPU's caches and any GPU's memory."""
@@ -47,8 +48,7 @@ def load(folder: Path, head: str, where: torch.device) -> nn.Module:
     """A finished model from a folder written by `save_pretrained` or by `checkpoint.write`."""
     import transformers
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet()
     model: nn.Module = getattr(transformers, head).from_pretrained(
         folder, attn_implementation="sdpa", dtype=torch.float32, use_safetensors=True, trust_remote_code=False
     )
@@ -59,6 +59,6 @@ def pipeline(folder: Path, pipeline_task: str) -> object:
     """A `transformers` pipeline on the CPU over such a folder, for the registry."""
     import transformers
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    return transformers.pipeline(pipeline_task, model=str(folder), tokenizer=str(folder), device="cpu")
+    quiet()
+    make: Callable[..., object] = transformers.pipeline  # its overloads want the task as a literal
+    return make(pipeline_task, model=str(folder), tokenizer=str(folder), device="cpu")

@@ -39,7 +39,7 @@ def _dropout(field: str) -> Callable[["Training"], Scalar | None]:
 
     def observe(training: "Training") -> Scalar | None:
         modules = dict(training.model.named_modules())
-        held = {float(modules[name].p) for name in training.dropouts(field)}  # type: ignore[arg-type]
+        held = {float(modules[name].p) for name in training.dropouts(field)}
         return held.pop() if len(held) == 1 else None
 
     return observe
@@ -70,7 +70,8 @@ def _frozen_layers(training: "Training") -> int:
 def _warmup_ratio(training: "Training") -> float | None:
     """The sampled ratio if the factor first reaches 1 at the step that it asks for."""
     asked = math.ceil(training.hyper.warmup_ratio * training.total_steps)
-    reached = next(step for step in range(training.total_steps + 1) if step == training.total_steps or training.factor(step) >= 1.0)
+    steps = range(training.total_steps)
+    reached = next((step for step in steps if training.factor(step) >= 1.0), training.total_steps)
     return training.hyper.warmup_ratio if reached == asked else reached / training.total_steps
 
 

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -64,6 +65,17 @@ class Training:
     def max_grad_norm(self) -> float:
         return self.hyper.max_grad_norm
 
+    @property
+    def model_config(self) -> dict[str, Any]:
+        """As `save_pretrained` would write it."""
+        config: Any = self.model.config
+        found: dict[str, Any] = config.to_dict() | {"architectures": [type(self.model).__name__]}
+        return found
+
+    def copy_weights(self) -> dict[str, torch.Tensor]:
+        """On the CPU, as they are now."""
+        return {name: part.detach().to("cpu", copy=True) for name, part in self.model.state_dict().items()}
+
     def first_epoch(self) -> list[Array]:
         return batches.length_grouped(
             self.train.ragged["input_ids"].lengths,
@@ -114,9 +126,7 @@ def train(training: Training, evaluate_at: frozenset[int]) -> Iterator[Evaluatio
         seconds = time.perf_counter() - started
         trained += seconds
         references = training.validation.flat["labels"]
-        logits = inference.logits(
-            model, training.validation, training.collate, training.where, bf16=training.bf16
-        )
+        logits = inference.logits(model, training.validation, training.collate, training.where, bf16=training.bf16)
         metrics = training.score(logits, references)
         metrics |= {
             "loss": float(training.plain_loss(torch.from_numpy(logits), torch.from_numpy(references.copy())).mean()),

@@ -14,9 +14,7 @@ class CrossEntropy:
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """logits: (rows, classes). labels: (rows,) int64. Returns (rows,) float32."""
-        return functional.cross_entropy(
-            logits.float(), labels, label_smoothing=self.label_smoothing, reduction="none"
-        )
+        return functional.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing, reduction="none")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from torch import nn
 
 from hpo.errors import DeadParameterError
 from hpo.training.hyperparameters import Hyperparameters
+from hpo.training.pretrained import quiet
 
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 _LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
@@ -53,8 +54,7 @@ class Starting:
     def _auto(self) -> Any:
         import transformers
 
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
+        quiet()
         return getattr(transformers, self.head)
 
     @cached_property
@@ -122,4 +122,4 @@ def freeze(model: nn.Module, layers: int) -> None:
         raise DeadParameterError(f"frozen_layers={layers}: the model has {count} layers; lower it")
     for name, parameter in model.named_parameters():
         if depth[name] <= layers:
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad = False

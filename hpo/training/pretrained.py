@@ -7,7 +7,6 @@ import base64
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ KNOWN_WEIGHTS = {
 }
 """sha256 of the weights in packages whose files we know, whatever their own RECORD says."""
 
-_WANTED = ("config.json", "model.safetensors", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model")
+TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model")
+_WANTED = ("config.json", "model.safetensors", *TOKENIZER_FILES)
 _FORBIDDEN = ("auto_map", "_attn_implementation_internal")
 
 
@@ -87,6 +87,14 @@ class Tokenizer:
         """Ragged input_ids, and token_type_ids where the model has them; the longer of a pair is cut first."""
         encoded = self.inner(texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False)
         return {name: encoded[name] for name in ("input_ids", "token_type_ids") if name in encoded}
+
+
+def quiet() -> None:
+    """Keep `transformers` from reporting what this program checks itself."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -164,5 +172,3 @@ def _refuse_foreign_code(folder: Path) -> None:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import ray.cloudpickle
+
 from hpo.errors import DivergedError, ServiceError
 from hpo.ledger import Ledger
 from hpo.records import AnyEvent, Objective, Report, TrialConfig, TrialFinished, TrialReported, TrialStarted, TrialState
@@ -25,7 +26,12 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers can't
 SPACE = SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True), "hidden_dropout_prob": FloatRange(0.0, 0.5)})
 
 
-def search(folder: Path, trials: int, scheduler: AshaConfig | FifoConfig = AshaConfig(), events: list[AnyEvent] | None = None) -> StudySearch:
+ASHA = AshaConfig()
+
+
+def search(
+    folder: Path, trials: int, scheduler: AshaConfig | FifoConfig = ASHA, events: list[AnyEvent] | None = None
+) -> StudySearch:
     ledger = Ledger(folder, study="toy", mode="max", space=SPACE, sampler=RandomConfig(), seed=3)
     ledger.enqueue([("default", {"learning_rate": 1e-5, "hidden_dropout_prob": 0.5})])
     return StudySearch(
@@ -41,14 +47,15 @@ def search(folder: Path, trials: int, scheduler: AshaConfig | FifoConfig = AshaC
 
 def outcomes(folder: Path) -> list[tuple[object, ...]]:
     own = search(folder, 0)
-    return [(one.number, one.origin, tuple(one.params.items()), one.state, one.value, tuple(one.curve.items())) for one in own.records]
+    return [
+        (one.number, one.origin, tuple(one.params.items()), one.state, one.value, tuple(one.curve.items()))
+        for one in own.records
+    ]
 
 
 @dataclass(frozen=True)
 class Clumsy:
     """Trial 1 diverges, trial 2 raises what nobody expected, trial 3's process dies; the others are fine."""
-
-    inner: ToyObjective = ToyObjective()
 
     def __call__(self, config: TrialConfig) -> Iterator[Report]:
         if config.number == 1:
@@ -57,7 +64,7 @@ class Clumsy:
             raise ZeroDivisionError("nobody expected this")
         if config.number == 3:
             os._exit(9)
-        yield from self.inner(config)
+        yield from ToyObjective()(config)
 
 
 def test_ray_and_inline_record_the_same_trials_one_at_a_time(tmp_path: Path) -> None:
@@ -100,7 +107,8 @@ def test_the_driver_s_signal_handlers_survive_ray(tmp_path: Path) -> None:
 
     try:
         own = search(tmp_path, 1)
-        RayRunner(ToyObjective(), slots=1).run(Watching(**{name: getattr(own, name) for name in own.__dataclass_fields__}))
+        watching = Watching(**{name: getattr(own, name) for name in own.__dataclass_fields__})
+        RayRunner(ToyObjective(), slots=1).run(watching)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert seen

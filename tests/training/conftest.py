@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from hpo.encoded import Encoded, Ragged
 from hpo.tasks import SequenceClassification
 from hpo.trial import TrialObjective

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_trials import config_of, trial
+
 from hpo.encoded import Encoded
 from hpo.errors import DeadParameterError, DivergedError, ModelError
 from hpo.records import Report, Seeds
@@ -13,7 +15,6 @@ from hpo.tasks import SequenceClassification
 from hpo.training import checkpoint, device, inference, liveness
 from hpo.training.hyperparameters import Hyperparameters
 from hpo.trial import TrialObjective, evaluation_steps
-from tiny_trials import config_of, trial
 
 
 def run(objective: TrialObjective, **params: object) -> list[Report]:
@@ -36,7 +37,9 @@ def test_a_trial_learns_and_reports_at_rungs_and_epoch_ends(objective: TrialObje
     assert reports[-1].metrics["epoch"] == 3.0
 
 
-def test_the_same_seeds_give_the_same_metrics_to_the_last_digit_also_in_a_warm_process(objective: TrialObjective) -> None:
+def test_the_same_seeds_give_the_same_metrics_to_the_last_digit_in_a_warm_process_too(
+    objective: TrialObjective,
+) -> None:
     first = run(objective)
     run(objective, learning_rate=1e-2, hidden_dropout_prob=0.3)
     assert plain(run(objective)) == plain(first)
@@ -59,7 +62,9 @@ def test_the_checkpoint_is_of_the_best_evaluation_and_gives_the_same_metric_agai
     assert manifest.step == best.step
     model = inference.load(folder, objective.task.head, device.pick_device(0))
     rows = Encoded.load(objective.data / "validation.arrow")
-    logits = inference.logits(model, rows, lambda encoded, order: objective.task.collate(encoded, order, 0), device.pick_device(0))
+    logits = inference.logits(
+        model, rows, lambda encoded, order: objective.task.collate(encoded, order, 0), device.pick_device(0)
+    )
     metrics = objective.task.compute_metrics(logits, rows.flat["labels"])
     assert metrics["accuracy"] == best.metrics["accuracy"]
     assert config_of(folder)["id2label"] == {"0": "bad", "1": "good"}
@@ -157,7 +162,17 @@ def test_a_dropout_that_the_model_lost_is_noticed(objective: TrialObjective) -> 
 
 def test_a_diverging_trial_stops_at_once(objective: TrialObjective) -> None:
     with pytest.raises(DivergedError, match="at step"):
-        run(objective, learning_rate=1.0, max_grad_norm=0.0, adam_epsilon=1e-8, num_train_epochs=400, weight_decay=9.0, bf16=False, lr_scheduler_type="constant", adam_beta2=0.0, warmup_ratio=0.0)
+        run(
+            objective,
+            learning_rate=1.0,
+            max_grad_norm=0.0,
+            num_train_epochs=400,
+            weight_decay=9.0,
+            bf16=False,
+            lr_scheduler_type="constant",
+            adam_beta2=0.0,
+            warmup_ratio=0.0,
+        )
 
 
 def test_frozen_layers_do_not_move(objective: TrialObjective) -> None:
@@ -217,7 +232,8 @@ def test_a_regression_learns(tiny_bert: Path, tmp_path: Path) -> None:
 def test_a_model_without_the_dropout_is_refused(objective: TrialObjective, tiny_bert: Path, tmp_path: Path) -> None:
     from transformers import DistilBertConfig, DistilBertModel
 
-    DistilBertModel(DistilBertConfig(vocab_size=14, dim=32, hidden_dim=64, n_layers=1, n_heads=2)).save_pretrained(tmp_path)
+    config = DistilBertConfig(vocab_size=14, dim=32, hidden_dim=64, n_layers=1, n_heads=2)
+    DistilBertModel(config).save_pretrained(tmp_path)
     other = dataclasses.replace(objective, model=tmp_path)
     with pytest.raises(DeadParameterError, match=r"hidden_dropout_prob=0\.2: a distilbert model has no such setting"):
         list(other(trial(hidden_dropout_prob=0.2)))
