@@ -4,8 +4,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpo.errors import ConfigError, HpoError
+
+if TYPE_CHECKING:
+    from hpo.config import StudyConfig
 
 EPILOG = """examples:
   python -m hpo.run --space spaces/quickstart.yaml
@@ -24,8 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         loaded = config.load(config.find(arguments.space), arguments.set, arguments.storage)
         if arguments.dry_run:
-            print(loaded.document(), end="")
-            return 0
+            return _dry_run(loaded, timed=arguments.probe)
 
         from hpo.study import driver
 
@@ -39,6 +42,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HpoError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:  # before the first trial; later the driver has its own handler
+        print("stopped before the first trial", file=sys.stderr)
+        return 130
+
+
+def _dry_run(config: "StudyConfig", *, timed: bool) -> int:
+    """The plan on stdout; what is read on the way is told on stderr."""
+    from hpo.report.plan import plan_text
+    from hpo.report.screen import open_screen
+    from hpo.study.plan import make_plan
+
+    with open_screen(sys.stderr) as screen:
+        plan = make_plan(config, screen, timed=timed)
+    print(plan_text(plan))
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

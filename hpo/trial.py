@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from hpo.encoded import Array, Encoded
 from hpo.records import Report, TrialConfig
@@ -147,7 +147,17 @@ def total_steps(hyper: "Hyperparameters", per_epoch: int) -> int:
     return max(1, math.ceil(hyper.num_train_epochs * per_epoch - 1e-9))
 
 
-def evaluation_steps(training: "Training", rungs: tuple[float, ...]) -> frozenset[int]:
+class Length(Protocol):
+    """How long a trial is, in optimiser steps."""
+
+    @property
+    def total_steps(self) -> int: ...
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+
+def evaluation_steps(training: Length, rungs: tuple[float, ...]) -> frozenset[int]:
     """After which steps to evaluate: at every rung, at every epoch's end, at the very end."""
     total = training.total_steps
     at_rungs = {max(1, math.ceil(fraction * total - 1e-9)) for fraction in rungs}

@@ -12,6 +12,7 @@ from hpo.data.loading import Splits, load
 from hpo.encoded import Encoded
 from hpo.errors import DataError
 from hpo.report.screen import Screen
+from hpo.study.steps import check_rungs
 from hpo.tasks import Task
 from hpo.training import pretrained
 from hpo.training.pretrained import Pretrained, Tokenizer
@@ -55,7 +56,10 @@ class Prepared:
 
 
 def prepare(config: StudyConfig, screen: Screen) -> Prepared:
-    """Fetch the model and the data once, and encode every split. Later runs find it all in the cache."""
+    """Fetch the model and the data once, and encode every split. Later runs find it all in the cache.
+
+    Raises ModelError, DataError, ServiceError, and ConfigError where the rungs are too fine for so few rows.
+    """
     os.environ["TOKENIZERS_PARALLELISM"] = "true"  # here nothing else runs; trials switch it off
     cache = config.storage / CACHE
     screen.say(f"model     {config.model.name}")
@@ -77,6 +81,7 @@ def prepare(config: StudyConfig, screen: Screen) -> Prepared:
             "promotion: it needs labelled test rows, and there are none; "
             "add data.test: {from: train, rows: 2000}, or remove the section promotion"
         )
+    check_rungs(config, len(splits.train))
     labels = task.label_names(splits.train)
     task.check_metric(config.metric, labels)
     encoded = _encode(task, splits, labels, tokenizer, cache / "encoded", screen)

@@ -100,14 +100,12 @@ def test_wrong_arguments_are_the_users_mistake(arguments, capsys):
     assert "usage:" in capsys.readouterr().err
 
 
-def test_a_dry_run_prints_the_resolved_file_and_starts_nothing(good, write_space, tmp_path, capsys):
+def test_a_dry_run_looks_for_the_data_too(good, write_space, tmp_path, capsys):
     path = write_space(good)
-    arguments = ["--space", str(path), "--dry-run", "--storage", str(tmp_path / "here"), "--set", "seed=3"]
-    assert run.main(arguments) == 0
-    shown = capsys.readouterr().out
-    assert "study: good\nseed: 3\n" in shown
-    assert f"storage: {tmp_path / 'here'}\n" in shown
-    assert not (tmp_path / "here").exists()
+    assert run.main(["--space", str(path), "--dry-run", "--no-probe", "--storage", str(tmp_path / "here")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "train.tsv" in captured.err
 
 
 def test_a_study_that_exists_is_not_touched(good, write_space, tmp_path):

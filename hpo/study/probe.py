@@ -1,0 +1,169 @@
+"""The probe of a dry run: a few real steps of the typical configuration, timed in a process of their own.
+
+Each measurement is a whole small trial of the study's own objective, over a sample of its rows. So what is timed is
+what will run, and nothing is left behind: samples and checkpoints lie in a temporary folder.
+"""
+
+import dataclasses
+import math
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from hpo.encoded import Array, Encoded, Ragged
+from hpo.errors import TrialError
+from hpo.records import Report, Seeds, TrialConfig
+from hpo.runners.ray import WORKER
+from hpo.space import Params
+from hpo.trial import TrialObjective
+
+TRAIN_SECONDS = 2.5
+"""About how long is trained at each batch size."""
+
+EVALUATION_SECONDS = 0.7
+STEPS = (2, 24)
+"""The fewest and the most steps that are timed at a batch size, whatever time they take."""
+
+ROWS = (16, 512)
+"""The same for rows of one evaluation."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a trial is when it is alone. steps: seconds of one batch with its update, by batch size.
+
+    evaluation: rows a second. setup: seconds before a trial's first step. start: what a new process takes beyond that.
+    memory: the most bytes that the process had. load: the share of all cores that others used when it began.
+    """
+
+    steps: Mapping[int, float]
+    evaluation: float
+    setup: float
+    start: float
+    memory: int
+    load: float = 0.0
+
+    def step_seconds(self, batch: int) -> float:
+        """On the line through the two batch sizes that were measured."""
+        (low, fast), *more = sorted(self.steps.items())
+        if not more:
+            return fast * batch / low
+        high, slow = more[-1]
+        return max(fast + (slow - fast) * (batch - low) / (high - low), 0.0)
+
+
+def probe(objective: TrialObjective, params: Params, batches: Sequence[int]) -> Pace:
+    """Measure in a new process, with the environment of a trial's. TrialError where the configuration can't train."""
+    context = multiprocessing.get_context("spawn")
+    load = max(0.0, os.getloadavg()[0] - 1.0) / (os.cpu_count() or 1)  # without this process
+    with (
+        tempfile.TemporaryDirectory(prefix="hpo-probe-") as folder,
+        _environment(WORKER),
+        ProcessPoolExecutor(1, mp_context=context) as pool,
+    ):
+        samples = Samples(objective, dict(params), Path(folder))
+        try:
+            pace = pool.submit(measure, samples, tuple(batches), time.time()).result()
+        except BrokenProcessPool:
+            raise TrialError("its process died, most likely for lack of memory") from None
+    return dataclasses.replace(pace, load=load)
+
+
+def measure(samples: "Samples", batches: Sequence[int], submitted: float) -> Pace:
+    """What `probe` runs in the new process. submitted: seconds since the epoch when it was asked for."""
+    from hpo.training import footprint
+
+    sizes = sorted({min(batches), max(batches)})
+    warm = samples.trial(sizes[0], STEPS[0], ROWS[0])
+    ready = time.time()
+    rows = _within(ROWS, EVALUATION_SECONDS * ROWS[0] / warm.evaluation)
+    step_of = {size: warm.step * size / sizes[0] for size in sizes}
+    timed = {size: samples.trial(size, _within(STEPS, TRAIN_SECONDS / step_of[size]), rows) for size in sizes}
+    slowest = timed[sizes[-1]]
+    again = slowest.setup + STEPS[0] * warm.step + 2 * warm.evaluation  # the first trial, in a warm process
+    return Pace(
+        steps={size: one.step for size, one in timed.items()},
+        evaluation=slowest.rows / slowest.evaluation,
+        setup=slowest.setup,
+        start=max(0.0, ready - submitted - again),
+        memory=footprint.peak_bytes(),
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Timed:
+    """Seconds of one small trial: of a step, of an evaluation over `rows`, of all before the first step."""
+
+    step: float
+    evaluation: float
+    rows: int
+    setup: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Small trials of `objective`. folder: an empty one, for their rows."""
+
+    objective: TrialObjective
+    params: Params
+    folder: Path
+
+    def trial(self, batch: int, steps: int, rows: int) -> _Timed:
+        """Two epochs over half of `steps` batches; an evaluation after each."""
+        sizes = {"train": batch * math.ceil(steps / 2), "validation": rows}
+        for split, count in sizes.items():
+            whole = Encoded.load(self.objective.data / f"{split}.arrow")
+            _sample(whole, count).save(self.folder / f"{split}.arrow")
+        objective = dataclasses.replace(self.objective, data=self.folder, checkpoints=self.folder / "checkpoints")
+        changes = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": 1, "num_train_epochs": 2}
+        nothing_is_kept = math.inf if objective.mode == "max" else -math.inf
+        config = TrialConfig(0, {**self.params, **changes}, Seeds(0, 0), keep_above=nothing_is_kept)
+        return self._timed(list(objective(config)), rows)
+
+    def _timed(self, reports: Sequence[Report], rows: int) -> _Timed:
+        first, last = (report.metrics for report in reports)
+        evaluation = (last["seconds"] - first["seconds"]) - (last["train_seconds"] - first["train_seconds"])
+        return _Timed(
+            step=last["train_seconds"] / reports[-1].step,
+            evaluation=max(evaluation, 1e-6),
+            rows=min(rows, len(Encoded.load(self.objective.data / "validation.arrow"))),
+            setup=max(0.0, first["seconds"] - first["train_seconds"] - evaluation),
+        )
+
+
+def _sample(encoded: Encoded, count: int) -> Encoded:
+    """At most `count` rows that are as long as all of them: evenly spaced in the order of lengths."""
+    order = np.argsort(encoded.ragged["input_ids"].lengths, kind="stable")
+    places = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(np.int64)
+    rows: Array = order[places]
+    return Encoded(
+        {name: Ragged.of([column[row].tolist() for row in rows]) for name, column in encoded.ragged.items()},
+        {name: column[rows] for name, column in encoded.flat.items()},
+    )
+
+
+def _within(bounds: tuple[int, int], value: float) -> int:
+    return round(min(max(value, bounds[0]), bounds[1]))
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Variables for processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

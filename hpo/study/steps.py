@@ -1,0 +1,104 @@
+"""How long trials are, in optimiser steps, and whether the rungs fit into that. Known once the rows are counted."""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+from hpo.config import StudyConfig
+from hpo.errors import ConfigError, Problem
+from hpo.schedulers import AshaConfig
+from hpo.space import Choice, Fixed, Parameter, Params, Scalar, SearchSpace
+from hpo.training.batches import steps_per_epoch
+from hpo.training.hyperparameters import Hyperparameters
+from hpo.trial import total_steps
+
+LENGTH = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs")
+"""The hyperparameters that say how long a trial is. The number of steps goes one way with each of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialLength:
+    """Of one assignment over so many rows."""
+
+    total_steps: int
+    steps_per_epoch: int
+    batch: int
+    accumulation: int
+
+    @classmethod
+    def of(cls, params: Params, rows: int) -> "TrialLength":
+        hyper = Hyperparameters.model_validate({name: params[name] for name in LENGTH if name in params})
+        batch, accumulation = hyper.per_device_train_batch_size, hyper.gradient_accumulation_steps
+        per_epoch = steps_per_epoch(rows, batch, accumulation)
+        return cls(total_steps(hyper, per_epoch), per_epoch, batch, accumulation)
+
+    @property
+    def epochs(self) -> float:
+        return self.total_steps / self.steps_per_epoch
+
+
+def extremes(space: SearchSpace, default: Params, rows: int) -> tuple[dict[str, Scalar], dict[str, Scalar]]:
+    """The assignments with the fewest and with the most steps. default: a value for each parameter that varies."""
+    names = _with_conditions(space, LENGTH)
+    corners = []
+    for values in itertools.product(*(_corners(space, name) for name in names)):
+        point = {**default, **dict(zip(names, values, strict=True))}
+        corners.append(space.assign(lambda name, own, point=point: own.nearest(point[name])))  # type: ignore[misc]
+    corners.sort(key=lambda params: TrialLength.of(params, rows).total_steps)
+    return corners[0], corners[-1]
+
+
+def check_rungs(config: StudyConfig, rows: int) -> None:
+    """Refuse rungs below the first step of the shortest trial: ConfigError. rows: of the train split."""
+    scheduler = config.search.scheduler
+    if not isinstance(scheduler, AshaConfig):
+        return
+    params, _ = extremes(config.space, config.default_point(), rows)
+    steps = TrialLength.of(params, rows).total_steps
+    if steps * min(scheduler.fractions()) >= 1.0 - 1e-9:
+        return
+    most = math.floor(math.log(steps) / math.log(scheduler.reduction_factor) + 1e-9) + 1
+    which = ", ".join(f"{name} {params[name]:g}" for name in LENGTH if name in params)
+    raise ConfigError(
+        [
+            Problem(
+                "search.scheduler.rungs",
+                f"the lowest of {scheduler.rungs} rungs lies below one optimiser step of the shortest trial "
+                f"({rows:,} rows{f' at {which}' if which else ''}: {steps:,} step{'s' if steps > 1 else ''}); "
+                f"lower search.scheduler.rungs to {most}" + (", or take the scheduler fifo" if most == 1 else ""),
+            )
+        ]
+    )
+
+
+def _with_conditions(space: SearchSpace, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `names` that are in the space, and all that decide whether they are there."""
+    found = [name for name in names if name in space.parameters]
+    for name in found:  # grows on the way
+        conditions = space.parameters[name].when
+        found += [
+            one.parameter for one in conditions if one.parameter in space.parameters and one.parameter not in found
+        ]
+    return tuple(found)
+
+
+def _corners(space: SearchSpace, name: str) -> tuple[Scalar, ...]:
+    """The values at which the number of steps can be the least or the most."""
+    own: Parameter = space.parameters[name]
+    asked_for = {
+        value
+        for other in space.parameters.values()
+        for condition in other.when
+        if condition.parameter == name
+        for value in condition.values
+    }
+    match own:
+        case Fixed():
+            return (own.value,)
+        case Choice():
+            numbers = [value for value in own.values if isinstance(value, int | float)]
+            if asked_for or not numbers:
+                return own.values
+            return (min(numbers), max(numbers))
+        case _:
+            return (own.low, own.high, *(value for value in asked_for if own.contains(value)))

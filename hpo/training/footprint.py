@@ -1,0 +1,52 @@
+"""What a model takes: parameters, bytes on disk, bytes of memory. From its files, without building it."""
+
+import json
+import math
+from pathlib import Path
+
+from hpo.training.pretrained import TOKENIZER_FILES
+
+LIBRARIES = 700_000_000
+"""Bytes that a process holds once torch, transformers and the metrics are loaded."""
+
+PER_PARAMETER = 24
+"""Bytes: weights, gradient and two moments of AdamW, the starting weights, the best ones so far; 4 each."""
+
+PER_HIDDEN = 68
+"""Bytes of activations a token, a layer and a hidden unit: 34 in half precision (Korthikanti et al. 2022, eq. 1,
+without the attention matrix, which fused attention does not keep), twice that in float32."""
+
+
+def parameters(folder: Path) -> int:
+    """Of the pretrained model, counted in the header of model.safetensors (8 bytes of length, then JSON)."""
+    with (folder / "model.safetensors").open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def checkpoint_bytes(folder: Path) -> int:
+    """Of one checkpoint of a model that starts from `folder`: float32 weights and the tokenizer's files."""
+    tokenizer = {path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)}
+    return 4 * parameters(folder) + sum(path.stat().st_size for path in tokenizer)
+
+
+def trial_bytes(folder: Path, batch: int, length: int) -> int:
+    """Estimated peak memory of a process that trains with batches of (batch, length) tokens."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    hidden = config.get("hidden_size", config.get("dim", 0))
+    layers = config.get("num_hidden_layers", config.get("n_layers", 0))
+    activations = PER_HIDDEN * batch * length * int(hidden) * int(layers)
+    return LIBRARIES + PER_PARAMETER * parameters(folder) + activations
+
+
+def peak_bytes() -> int:
+    """The most memory that this process ever had (VmHWM of Linux; a process that is spawned begins at nothing)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
+def gpu_count() -> int:
+    """GPUs that this process may use."""
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,0 +1,210 @@
+"""The plan of a study: what it says, what it refuses, and what it leaves behind."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo import config, run
+from hpo.config.schema import ResourcesConfig
+from hpo.errors import ConfigError, ServiceError
+from hpo.report.plan import Plan, plan_text
+from hpo.report.screen import open_screen
+from hpo.schedulers import FifoConfig
+from hpo.study.forecast import Job, Limits, forecast
+from hpo.study.plan import count_slots, make_plan
+from hpo.study.probe import Pace
+from hpo.study.steps import TrialLength, check_rungs, extremes
+
+TRAIN = 285
+"""Rows of the films that are left to train with: 60 are cut for the test, 15 have the text of one of those."""
+
+
+def planned(space: Path, *changes: str, timed: bool = False) -> Plan:
+    with open_screen() as screen:
+        return make_plan(config.load(space, list(changes)), screen, timed=timed)
+
+
+def left_behind(space: Path) -> list[str]:
+    return sorted(path.name for path in (space.parent / "studies").iterdir())
+
+
+@pytest.fixture
+def wider(films: Path) -> Path:
+    """The same space with two batch sizes."""
+    films.write_text(films.read_text().replace("batch_size: 16", "batch_size: [8, 16]"))
+    return films
+
+
+def test_a_plan_with_a_probe_predicts_time_and_memory_and_leaves_nothing_but_the_cache(wider: Path) -> None:
+    plan = planned(wider, timed=True)
+    assert left_behind(wider) == [".cache"]
+    assert plan.time is not None
+    assert 1 < plan.time.total < 600
+    assert set(plan.time.speeds) == {8, 16}
+    assert all(speed > 10 for speed in plan.time.speeds.values())
+    assert plan.time.evaluation > 10
+    assert plan.memory.is_measured
+    assert 100e6 < plan.memory.trial < plan.memory.machine
+    text = plan_text(plan)
+    assert "# time      about " in text
+    assert "at batch size 8, " in text
+    assert "(measured)" in text
+
+
+def test_without_a_probe_memory_is_estimated_and_no_time_is_said(wider: Path) -> None:
+    plan = planned(wider)
+    assert plan.time is None
+    assert plan.rows == {"train": TRAIN, "validation": 60, "test": 60}
+    assert plan.steps[0] == 2 * 18  # in batches of 16
+    assert plan.steps[2] == 3 * 36
+    assert not plan.memory.is_measured
+    assert "not predicted: no probe was run (--no-probe)" in plan_text(plan)
+    assert left_behind(wider) == [".cache"]
+
+
+def test_fifo_takes_every_trial_to_its_end(films: Path) -> None:
+    plan = planned(films, "search.scheduler=fifo", "space.num_train_epochs=3")
+    assert plan.reached == ((1.0, 4.0),)
+    assert plan.epochs == pytest.approx(12)
+    assert plan.sentences == pytest.approx(12 * TRAIN)
+    assert plan.all_steps == pytest.approx(12 * 18)
+    assert "4, each to its end" in plan_text(plan)
+
+
+def test_asha_stops_most_trials_at_the_lower_rungs(films: Path) -> None:
+    plan = planned(films, "budget.trials=90", "space.num_train_epochs=3")
+    (_, first), (_, last) = plan.reached
+    assert first == 90
+    assert last == pytest.approx(90 / 3, abs=3)
+    assert 90 < plan.epochs < 3 * 90
+
+
+def test_a_budget_of_epochs_says_how_many_trials_there_are(films: Path) -> None:
+    changes = ("budget.trials=null", "search.scheduler=fifo", "space.num_train_epochs=3")
+    plan = planned(films, *changes, "budget.epochs=30")
+    assert plan.trials == pytest.approx(10, abs=count_slots(ResourcesConfig()))
+    many = planned(films, *changes, "budget.epochs=30000")
+    assert many.trials == pytest.approx(10_000, rel=0.02)
+
+
+def test_a_budget_of_hours_alone_says_nothing_of_trials_unless_it_was_probed(films: Path) -> None:
+    changes = ("budget.trials=null", "budget.hours=0.05")
+    assert "as many as the hours allow; of 100, 100 to 0.33 of their training" in plan_text(planned(films, *changes))
+
+
+def test_the_hours_end_the_forecast_when_a_slot_is_free_after_them() -> None:
+    jobs = [Job(seconds=(10.0,), steps=5, epochs=1.0, sentences=100.0)] * 50
+    fifo = FifoConfig()
+    future = forecast(jobs, fifo.fractions(), fifo.build, 2, Limits(seconds=35.0))
+    assert (future.trials, future.seconds, future.steps) == (8, 40.0, 40)
+    long = forecast(jobs, fifo.fractions(), fifo.build, 2, Limits(seconds=25_000.0))
+    assert long.trials == pytest.approx(5_000)
+    assert long.seconds == pytest.approx(25_000.0)
+
+
+def test_the_page_is_the_resolved_file_with_the_plan_in_comments(films: Path, tmp_path: Path) -> None:
+    plan = planned(films)
+    text = plan_text(plan)
+    assert text.startswith(plan.document.rstrip())
+    again = tmp_path / "again.yaml"
+    again.write_text(text)
+    assert config.load(again).document() == plan.document
+
+
+def test_what_will_not_fit_is_told_with_the_way_out(films: Path) -> None:
+    plan = planned(films)
+    assert plan.warnings == ()
+    tight = dataclasses.replace(
+        plan,
+        disk=dataclasses.replace(plan.disk, free=10),
+        memory=dataclasses.replace(plan.memory, machine=plan.memory.trial - 1),
+        exists=True,
+    )
+    disk, memory = tight.warnings
+    assert "lower checkpoints.keep" in disk
+    assert "raise resources.cpus from 1" in memory
+    assert plan_text(tight).count("# warning") == 2
+    assert "--resume" in plan_text(tight)
+
+
+def test_checkpoints_that_stay_are_counted_as_the_search_keeps_them(films: Path) -> None:
+    assert planned(films).disk.kept == 3  # the best two, and the default configuration's
+    assert planned(films, "checkpoints.keep=1000", "budget.trials=4").disk.kept == 4
+    assert planned(films, "search.first=[]").disk.kept == 2
+
+
+def test_rungs_finer_than_the_shortest_trial_are_refused_in_a_dry_run_and_in_a_run(
+    films: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--space", str(films), "--set", "search.scheduler.rungs=6"]
+    for more in (["--dry-run", "--no-probe"], []):
+        assert run.main([*arguments, *more]) == 2
+        error = capsys.readouterr().err
+        assert "search.scheduler.rungs: the lowest of 6 rungs lies below one optimiser step" in error
+        assert "(285 rows at per_device_train_batch_size 16, num_train_epochs 2: 36 steps)" in error
+        assert "lower search.scheduler.rungs to 4" in error
+
+
+def test_the_number_of_rungs_that_is_advised_is_accepted_and_one_more_is_not(films: Path) -> None:
+    for factor, most in ((3, 4), (2, 6), (38, 2)):
+        changes = [f"search.scheduler.reduction_factor={factor}"]
+        check_rungs(config.load(films, [*changes, f"search.scheduler.rungs={most}"]), 300)
+        with pytest.raises(ConfigError, match=f"rungs to {most}"):
+            check_rungs(config.load(films, [*changes, f"search.scheduler.rungs={most + 1}"]), 300)
+    with pytest.raises(ConfigError, match=r"lower search\.scheduler\.rungs to 1, or take the scheduler fifo"):
+        check_rungs(config.load(films, ["space.num_train_epochs=1"]), 10)
+    check_rungs(config.load(films, ["search.scheduler=fifo"]), 1)
+
+
+def test_the_shortest_trial_is_one_that_can_be_proposed(films: Path) -> None:
+    text = films.read_text().replace(
+        "batch_size: 16",
+        "batch_size: [8, 16, 32]\n"
+        "  gradient_accumulation_steps: {low: 2, high: 8, when: {per_device_train_batch_size: [8]}}",
+    )
+    films.write_text(text)
+    loaded = config.load(films)
+    shortest, longest = extremes(loaded.space, loaded.default_point(), 320)
+    assert shortest["gradient_accumulation_steps"] == 8
+    assert TrialLength.of(shortest, 320).total_steps == 2 * 5
+    assert TrialLength.of(longest, 320).total_steps == 3 * 20
+    assert loaded.space.contains(shortest)
+
+
+def test_no_more_trials_run_at_a_time_than_the_file_allows() -> None:
+    assert count_slots(ResourcesConfig(max_concurrent_trials=1)) == 1
+    assert count_slots(ResourcesConfig(max_concurrent_trials=10_000)) == count_slots(ResourcesConfig())
+    assert count_slots(ResourcesConfig(cpus=4096)) == 1
+
+
+def test_a_gpu_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(ServiceError, match=r"asks for 0\.5 gpus, but this machine has 0; lower resources\.gpus"):
+        count_slots(ResourcesConfig(gpus=0.5))
+
+
+def test_seconds_of_a_step_lie_on_the_line_through_what_was_measured() -> None:
+    pace = Pace(steps={8: 1.0, 32: 2.5}, evaluation=1.0, setup=0.0, start=0.0, memory=0)
+    assert pace.step_seconds(8) == 1.0
+    assert pace.step_seconds(16) == pytest.approx(1.5)
+    assert Pace(steps={8: 1.0}, evaluation=1.0, setup=0.0, start=0.0, memory=0).step_seconds(16) == 2.0
+
+
+def test_a_configuration_that_cannot_train_is_told_instead_of_a_time(films: Path) -> None:
+    changes = ("space.learning_rate=1.0", "space.weight_decay=9.9", "space.max_grad_norm=0", "space.bf16=false")
+    plan = planned(films, *changes, timed=True)
+    assert plan.time is None
+    assert "not predicted: the default configuration can't be trained (" in plan_text(plan)
+
+
+def test_the_command_prints_the_plan_of_the_quickstart(command: Any, tmp_path: Path) -> None:
+    arguments = ("--space", "spaces/quickstart.yaml", "--dry-run", "--no-probe", "--storage", tmp_path / "here")
+    done = command("run", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("study: quickstart\n")
+    assert re.search(r"# data      train [\d,]+ rows, validation [\d,]+ rows, test [\d,]+ rows", done.stdout)
+    assert re.search(r"# trials    \d+; \d+ to 0\.\d+ of their training, .* to the end", done.stdout)
+    assert [path.name for path in (tmp_path / "here").iterdir()] == [".cache"]
