@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ import numpy as np
 
 from hpo.encoded import Array, Encoded, Ragged
 from hpo.errors import TrialError
-from hpo.records import Report, Seeds, TrialConfig
+from hpo.records import Seeds, TrialConfig
 from hpo.runners.ray import WORKER
 from hpo.space import Params
 from hpo.trial import TrialObjective
@@ -108,6 +108,14 @@ class _Timed:
     setup: float
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Cut:
+    """A sample of a split. padding: tokens a row of the whole over those of the sample, whose batches mix lengths."""
+
+    rows: int
+    padding: float
+
+
 @dataclasses.dataclass(frozen=True)
 class Samples:
     """Small trials of `objective`. folder: an empty one, for their rows."""
@@ -118,25 +126,38 @@ class Samples:
 
     def trial(self, batch: int, steps: int, rows: int) -> _Timed:
         """Two epochs over half of `steps` batches; an evaluation after each."""
-        sizes = {"train": batch * math.ceil(steps / 2), "validation": rows}
-        for split, count in sizes.items():
-            whole = Encoded.load(self.objective.data / f"{split}.arrow")
-            _sample(whole, count).save(self.folder / f"{split}.arrow")
+        from hpo.training.batches import length_grouped, sorted_by_length
+        from hpo.training.inference import EVAL_TOKENS
+
+        train = self._cut(
+            "train", batch * math.ceil(steps / 2), lambda own: length_grouped(own, batch, seed=0, epoch=0)
+        )
+        looks = self._cut("validation", rows, lambda own: sorted_by_length(own, EVAL_TOKENS))
         objective = dataclasses.replace(self.objective, data=self.folder, checkpoints=self.folder / "checkpoints")
         changes = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": 1, "num_train_epochs": 2}
         nothing_is_kept = math.inf if objective.mode == "max" else -math.inf
-        config = TrialConfig(0, {**self.params, **changes}, Seeds(0, 0), keep_above=nothing_is_kept)
-        return self._timed(list(objective(config)), rows)
-
-    def _timed(self, reports: Sequence[Report], rows: int) -> _Timed:
+        reports = list(objective(TrialConfig(0, {**self.params, **changes}, Seeds(0, 0), keep_above=nothing_is_kept)))
         first, last = (report.metrics for report in reports)
         evaluation = (last["seconds"] - first["seconds"]) - (last["train_seconds"] - first["train_seconds"])
         return _Timed(
-            step=last["train_seconds"] / reports[-1].step,
-            evaluation=max(evaluation, 1e-6),
-            rows=min(rows, len(Encoded.load(self.objective.data / "validation.arrow"))),
+            step=last["train_seconds"] / reports[-1].step * train.padding,
+            evaluation=max(evaluation, 1e-6) * looks.padding,
+            rows=looks.rows,
             setup=max(0.0, first["seconds"] - first["train_seconds"] - evaluation),
         )
+
+    def _cut(self, split: str, count: int, batches: Callable[[Array], list[Array]]) -> _Cut:
+        """Write a sample of a split. batches: how rows of such lengths are put together."""
+        whole = Encoded.load(self.objective.data / f"{split}.arrow")
+        sample = _sample(whole, count)
+        sample.save(self.folder / f"{split}.arrow")
+        padded = [_padded(own.ragged["input_ids"].lengths, batches) for own in (whole, sample)]
+        return _Cut(len(sample), padded[0] / padded[1])
+
+
+def _padded(lengths: Array, batches: Callable[[Array], list[Array]]) -> float:
+    """Tokens a row, once each batch is as long as its longest row."""
+    return float(sum(len(rows) * int(lengths[rows].max()) for rows in batches(lengths)) / len(lengths))
 
 
 def _sample(encoded: Encoded, count: int) -> Encoded:
