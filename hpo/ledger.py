@@ -18,6 +18,9 @@ from hpo.space import Choice, FloatRange, IntRange, Params, Scalar, SearchSpace,
 if TYPE_CHECKING:
     import optuna
 
+CHECKPOINTS = "checkpoints"
+"""Beside the ledger, which keeps names and no paths: a study's folder may be moved."""
+
 _ATTEMPTS = 25
 """How often a sampler may propose what was tried before, until a finite space counts as exhausted."""
 
@@ -47,6 +50,7 @@ class Ledger:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space, self._sampler, self._seed = space, sampler, seed
+        self._checkpoints = folder / CHECKPOINTS
         self._study = optuna.create_study(
             study_name=study,
             storage=_storage(folder / "ledger.db"),
@@ -133,7 +137,7 @@ class Ledger:
 
         outcome = {
             "metrics": dict(metrics or {}),
-            "checkpoint": str(checkpoint) if checkpoint else None,
+            "checkpoint": checkpoint.name if checkpoint else None,
             "seconds": seconds,
             "reason": reason,
         }
@@ -165,7 +169,7 @@ class Ledger:
             curve=dict(sorted(trial.intermediate_values.items())),
             metrics=outcome.get("metrics", {}),
             seeds=self.seeds(trial.number),
-            checkpoint=Path(outcome["checkpoint"]) if outcome.get("checkpoint") else None,
+            checkpoint=self._checkpoints / outcome["checkpoint"] if outcome.get("checkpoint") else None,
             seconds=outcome.get("seconds"),
             reason=outcome.get("reason"),
         )

@@ -14,6 +14,31 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 ServeHub = Callable[..., AbstractContextManager[str]]
 
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "plot", "a", "the", "very", "was", "it"]
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real BERT of two layers with random weights, and its tokenizer."""
+    import torch
+    import transformers
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    transformers.utils.logging.disable_progress_bar()
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    BertTokenizerFast(vocab={word: place for place, word in enumerate(WORDS)}).save_pretrained(folder)
+    return folder
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

@@ -128,10 +128,11 @@ class BudgetConfig(Section):
 
 
 class ResourcesConfig(Section):
-    """What one trial gets. gpus: a share of one GPU, or whole GPUs."""
+    """What one trial gets. gpus: a share of one GPU, or whole GPUs. max_concurrent_trials: fewer than would fit."""
 
     cpus: Annotated[int, Field(ge=1, le=4096)] = 1
     gpus: Annotated[float, Field(ge=0.0, le=64.0)] = 0.0
+    max_concurrent_trials: Annotated[int, Field(ge=1)] | None = None
 
     @field_validator("gpus")
     @classmethod

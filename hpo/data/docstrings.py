@@ -34,7 +34,7 @@ LIBRARIES = {
 }
 """Distribution -> the package that it installs. The distribution is the label."""
 
-SIZES: Mapping[SplitName, int] = {"train": 400, "validation": 100, "test": 150}
+SIZES: Mapping[SplitName, int] = {"train": 300, "validation": 100, "test": 150}
 """Rows of each library."""
 
 FORMAT = "1"

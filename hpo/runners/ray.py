@@ -50,22 +50,22 @@ RETRIES = 2
 
 @dataclass(frozen=True)
 class RayRunner:
-    """slots: trials at a time; None as many as the machine or cluster has resources for.
+    """at_most: so many trials at a time, or as many as the machine or cluster has resources for if they are fewer.
 
     address: of a running cluster; None starts a Ray of our own on this machine, with token authentication, no
-    dashboard, and ends it afterwards. folder: for Ray's sockets and logs; short, since socket paths are limited.
+    dashboard, and ends it afterwards.
     """
 
     objective: Objective
     cpus: int = 1
     gpus: float = 0.0
-    slots: int | None = None
+    at_most: int | None = None
     address: str | None = None
 
     def run(self, search: Search) -> None:
         with _ray(self.address, self.cpus) as resources:
-            slots = self.slots or _slots(resources, self.cpus, self.gpus)
-            self._fit(search, slots)
+            slots = _slots(resources, self.cpus, self.gpus)
+            self._fit(search, min(slots, self.at_most or slots))
 
     def _fit(self, search: Search, slots: int) -> None:
         import ray

@@ -7,13 +7,13 @@ used. Must not train, sample, judge or log itself.
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from hpo.config import StudyConfig
 from hpo.errors import NoTrialFinishedError, ServiceError
-from hpo.ledger import Ledger
+from hpo.ledger import CHECKPOINTS, Ledger
 from hpo.records import (
     AnyEvent,
     StudyFinished,
@@ -39,6 +39,9 @@ from hpo.tracking.spool import Spool
 
 FLUSH_SECONDS = 120.0
 """How long the end of a study waits for the tracker; what is left then goes out with the next run."""
+
+LEAVE_SECONDS = 15.0
+"""The same for a driver that was told to stop."""
 
 
 def run(config: StudyConfig, *, resume: bool = False, address: str | None = None) -> int:
@@ -94,20 +97,23 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             keep=config.checkpoints.keep,
             keep_bytes=config.checkpoints.max_bytes,
         )
-        checkpoints = folder / "checkpoints"
+        checkpoints = folder / CHECKPOINTS
         remove_strangers(checkpoints, search.records)
         _catch_up(spool, search.records)
         emit(_started(config, prepared))
+        stack.push(lambda kind, error, trace: _broken_off(emit, error))
         stack.enter_context(study_folder.on_signal(lambda number: _stop(search, screen, number)))
         if not search.exhausted:
             RayRunner(
                 prepared.objective(config, checkpoints),
                 cpus=config.resources.cpus,
                 gpus=config.resources.gpus,
+                at_most=config.resources.max_concurrent_trials,
                 address=address,
             ).run(search)
         if search.stopped_by is not None:
             emit(StudyStopped(time=time.time(), reason=signal.Signals(search.stopped_by).name))
+            spool.close(LEAVE_SECONDS)
             screen.say(f"stopped by {signal.Signals(search.stopped_by).name}; go on with --resume")
             return 128 + search.stopped_by
         summary = _conclude(config, prepared, search.records, spool, started)
@@ -118,6 +124,12 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         screen.close()
         print(f"\n{summary_text(summary)}", flush=True)
     return 0
+
+
+def _broken_off(emit: Callable[[AnyEvent], None], error: BaseException | None) -> None:
+    """No run is left as if it went on when the driver ends by an error."""
+    if error is not None:
+        emit(StudyStopped(time=time.time(), reason=f"{type(error).__name__}: {error}"))
 
 
 def _stop(search: StudySearch, screen: Screen, number: int) -> None:

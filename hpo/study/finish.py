@@ -31,7 +31,7 @@ class Outcome(Record):
 
 @dataclass(frozen=True)
 class Finish:
-    """Judges the winner of the study in `folder`. run_id: of the study's parent run, which gets the registered model."""
+    """Judges the winner of the study in `folder`. run_id: of its parent run, which gets the registered model."""
 
     config: StudyConfig
     prepared: Prepared
@@ -115,7 +115,7 @@ class Finish:
             champion=champion,
             metric=metric,
             mode=self.config.mode,
-            score=lambda predictions, references: metrics.compute(metric, predictions, references),
+            score=metrics.plain(metric),
             obstacle=obstacle,
         )
         return decide(evidence, gate)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from hpo.data.cache import EncodedSplits, encode_splits
 from hpo.data.loading import Splits, load
 from hpo.encoded import Encoded
 from hpo.errors import DataError
-from hpo.report.screen import Screen
+from hpo.report.screen import Advance, Screen
 from hpo.study.steps import check_rungs
 from hpo.tasks import Task
 from hpo.training import pretrained
@@ -95,11 +96,14 @@ def _encode(
     task: Task, splits: Splits, labels: tuple[str, ...], tokenizer: Tokenizer, cache: Path, screen: Screen
 ) -> EncodedSplits:
     total = sum(record.rows for record in splits.records)
-    with screen.progress("tokenising", total) as advance:
+    with ExitStack() as stack:
+        bar: list[Advance] = []
 
         def tokenize(texts: list[str], pairs: list[str] | None, max_length: int) -> dict[str, list[list[int]]]:
+            if not bar:  # shown only where the cache does not have it all
+                bar.append(stack.enter_context(screen.progress("tokenising", total)))
             encoded = tokenizer(texts, pairs, max_length)
-            advance(len(texts))
+            bar[0](len(texts))
             return encoded
 
         def encode(table: "pa.Table") -> Encoded:

@@ -230,7 +230,7 @@ def finished_event(record: TrialRecord) -> TrialFinished:
 
 def remove_strangers(checkpoints: Path, records: Iterable[TrialRecord]) -> None:
     """Remove folders that no finished trial points to: of trials that a crash cut off, and temporary ones."""
-    wanted = {record.checkpoint for record in records if record.checkpoint}
+    wanted = {record.checkpoint.name for record in records if record.checkpoint}
     for folder in checkpoints.glob("*"):
-        if folder not in wanted:
+        if folder.name not in wanted:
             shutil.rmtree(folder)

@@ -29,6 +29,11 @@ def compute(name: str, predictions: Array, references: Array) -> float:
     return float(result[name])
 
 
+def plain(name: str) -> Callable[[Array, Array], float]:
+    """The arithmetic of `compute` without `evaluate` around it: a hundred times faster, for thousands of resamples."""
+    return {**_CLASSIFICATION, **_REGRESSION}[name]
+
+
 def accuracy(predictions: Array, references: Array) -> float:
     """Share of rows that are right."""
     from sklearn.metrics import accuracy_score

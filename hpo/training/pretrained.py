@@ -7,6 +7,7 @@ import base64
 import hashlib
 import importlib.metadata
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,7 @@ def _from_package(distribution: str) -> tuple[Path, str]:
 
 def _from_hub(name: str, revision: str | None) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -139,6 +141,8 @@ def _from_hub(name: str, revision: str | None) -> tuple[Path, str]:
         RevisionNotFoundError,
     )
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED)))
     except HFValidationError as error:

@@ -70,7 +70,7 @@ class Clumsy:
 def test_ray_and_inline_record_the_same_trials_one_at_a_time(tmp_path: Path) -> None:
     events: list[AnyEvent] = []
     InlineRunner(ToyObjective()).run(search(tmp_path / "inline", 12, events=events))
-    RayRunner(ToyObjective(), slots=1).run(search(tmp_path / "ray", 12))
+    RayRunner(ToyObjective(), at_most=1).run(search(tmp_path / "ray", 12))
     assert outcomes(tmp_path / "ray") == outcomes(tmp_path / "inline")
     states = Counter(record[3] for record in outcomes(tmp_path / "ray"))
     assert states[TrialState.PRUNED] > 0
@@ -108,7 +108,7 @@ def test_the_driver_s_signal_handlers_survive_ray(tmp_path: Path) -> None:
     try:
         own = search(tmp_path, 1)
         watching = Watching(**{name: getattr(own, name) for name in own.__dataclass_fields__})
-        RayRunner(ToyObjective(), slots=1).run(watching)
+        RayRunner(ToyObjective(), at_most=1).run(watching)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert seen

@@ -1,0 +1,73 @@
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads both when it is imported
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+SPACE = """\
+study: films
+seed: 3
+model: {{name: {model}}}
+task: {{type: sequence-classification, text: sentence, label: label, max_length: 16}}
+data:
+  files: {{train: train.tsv, validation: validation.tsv}}
+  test: {{from: train, rows: 60}}
+space:
+  learning_rate: {{low: 1e-3, high: 1e-2, log: true}}
+  num_train_epochs: [2, 3]
+  per_device_train_batch_size: 16
+  hidden_dropout_prob: {{low: 0.0, high: 0.2}}
+search: {{sampler: {{type: tpe, n_startup_trials: 3}}, scheduler: {{type: asha, rungs: 2}}}}
+budget: {{trials: 4}}
+promotion: {{model: films}}
+tracking: {{uri: "sqlite:///{folder}/mlflow.db"}}
+storage: {folder}/studies
+"""
+
+
+def write_films(folder: Path) -> None:
+    """Sentences that are good or bad, as the one telling word in them says."""
+    draw = np.random.default_rng(0)
+    words = ["film", "plot", "a", "the", "very", "was", "it"]
+    for split, rows in (("train", 360), ("validation", 60)):
+        lines = ["sentence\tlabel"]
+        for place in range(rows):
+            good = place % 2
+            text = [*draw.choice(words, draw.integers(1, 8)), "good" if good else "bad"]
+            lines.append(f"{' '.join(draw.permutation(text))}\t{'pos' if good else 'neg'}")
+        (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def films(tmp_path: Path, tiny_bert: Path) -> Path:
+    """A space file over a tiny BERT and local files; everything it makes lies beside it."""
+    write_films(tmp_path)
+    space = tmp_path / "films.yaml"
+    space.write_text(SPACE.format(model=tiny_bert, folder=tmp_path))
+    return space
+
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def command() -> Command:
+    """`python -m hpo.<name> ...` as a process of its own."""
+
+    def run(name: str, *arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", f"hpo.{name}", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            env={**os.environ, **environment},
+        )
+
+    return run
