@@ -1,6 +1,7 @@
 """The door to MLflow: opens a client quietly and turns what goes wrong behind it into ServiceError.
 
-Shared by the tracker and the registry, which must not know each other. Imports mlflow only when a client is opened.
+Shared by the tracker, the registry and the report, which must not know each other. Imports mlflow only when a client
+is opened.
 """
 
 import fcntl
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from hpo.errors import ServiceError
 
@@ -27,6 +29,9 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 _opening = threading.Lock()
+
+VIEW_TAG = "mlflow.sharedViewState."
+"""With a key behind it: the tag in which the MLflow UI keeps a view of an experiment's runs."""
 
 
 def open_client(uri: str) -> "MlflowClient":
@@ -80,6 +85,14 @@ def _alone_in(folder: Path) -> Iterator[None]:
 def without_password(text: str) -> str:
     """The same with every `//user:password@` shown as `//user:***@`: errors are read on screens and in logs."""
     return re.sub(r"//([^/:@\s]*):[^@\s]*@", r"//\1:***@", text)
+
+
+def view_path(experiment_id: str, parent_run_id: str) -> str:
+    """The UI's page that shows a study's trials side by side, in the view that the tracker keeps under this key."""
+    return (
+        f"#/experiments/{quote(experiment_id)}/runs?viewStateShareKey={quote(parent_run_id)}"
+        "&workflowType=machine_learning"
+    )
 
 
 def sqlite_file(uri: str) -> Path | None:

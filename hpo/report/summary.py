@@ -7,7 +7,7 @@ import math
 import shlex
 from urllib.parse import quote
 
-from hpo.mlflow_client import without_password
+from hpo.mlflow_client import view_path, without_password
 from hpo.records import StudySummary, TrialState
 from hpo.report import words
 
@@ -48,13 +48,9 @@ def ui_address(summary: StudySummary) -> str:
     server = "http://127.0.0.1:5000" if local else without_password(summary.tracking_uri).rstrip("/")
     if summary.experiment_id is None:
         return server
-    page = f"{server}/#/experiments/{quote(summary.experiment_id)}/runs"
     if summary.parent_run_id is None:
-        return page
-    children = f"tags.`mlflow.parentRunId` = '{summary.parent_run_id}'"
-    order = f"metrics.`best_{summary.metric}`"
-    ascending = "true" if summary.mode == "min" else "false"
-    return f"{page}?searchFilter={quote(children)}&orderByKey={quote(order)}&orderByAsc={ascending}"
+        return f"{server}/#/experiments/{quote(summary.experiment_id)}/runs"
+    return f"{server}/{view_path(summary.experiment_id, summary.parent_run_id)}"
 
 
 def _headline(summary: StudySummary) -> str:

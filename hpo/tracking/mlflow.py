@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpo.errors import ServiceError
-from hpo.mlflow_client import open_client, sqlite_file, translated
+from hpo.mlflow_client import open_client, sqlite_file, translated, view_path
 from hpo.records import (
     AnyEvent,
     DatasetRecord,
@@ -29,6 +29,7 @@ from hpo.tracking import ReplayNeededError, TrackingConfig
 from hpo.tracking.link import Link, make_link
 from hpo.tracking.page import Row, page, varying
 from hpo.tracking.provenance import provenance
+from hpo.tracking.view import KIND_TAG, run_color, view_tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -125,15 +126,19 @@ class MlflowTracker:
         self._client.set_terminated(parent, "FINISHED", _milliseconds(event.time))
 
     def _summary_tags(self, parent: str, event: StudyFinished | None = None) -> dict[str, str]:
-        """What the trials say together: the names that vary, the winner's params, and the page."""
+        """What the trials say together: the names that vary, the winner's params, the page. Updates the view."""
         study = self._study
         if study is None:
             return {}
         rows = [_row(run, study.metric) for run in self._search_children(parent)]
         rows = sorted((row for row in rows if row.number >= 0), key=lambda row: row.number)
         searched = _names(study.tags.get("hpo.searched")) or varying(rows)
-        tags = {"mlflow.note.content": page(study, rows, searched, event)}
+        tags = {"mlflow.note.content": page(study, rows, searched, view_path(self._experiment_id, parent), event)}
         tags |= {"hpo.searched": ", ".join(searched)} if searched else {}
+        everywhere = [name for name in searched if all(name in row.params for row in rows)]
+        self._client.set_experiment_tag(
+            self._experiment_id, *view_tag(parent, study.metric, study.mode, searched, everywhere)
+        )
         best = _best_trial(event) if event else None
         winner = next((row for row in rows if row.number == best), None)
         if winner is not None:
@@ -183,7 +188,7 @@ class MlflowTracker:
 
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
-            return str(self._client.create_experiment(name, artifact_location=self._artifact_location()))
+            return str(self._client.create_experiment(name, self._artifact_location(), KIND_TAG))
         if experiment.lifecycle_stage == "deleted":
             raise MlflowException(
                 f"experiment {name!r} is deleted; restore it (mlflow experiments restore -x "
@@ -210,7 +215,7 @@ class MlflowTracker:
     def _finish_trial(self, event: TrialFinished) -> None:
         child = self._child(event.number, event.time)
         tags = {"hpo.state": str(event.state)} | ({"hpo.reason": event.reason} if event.reason else {})
-        self._log(child, event.time, event.metrics, event.step, tags)
+        self._log(child, event.time, event.metrics, tags=tags)  # at step 0: the UI draws bars and no lone points
         self._client.set_terminated(child, _STATUS.get(event.state, "FAILED"), _milliseconds(event.time))
 
     def _child(self, number: int, time: float) -> str:
@@ -219,6 +224,7 @@ class MlflowTracker:
         if number not in self._children:
             study = self._study.study if self._study else ""
             tags = {"mlflow.parentRunId": parent, "hpo.kind": "trial", "hpo.trial": str(number), "hpo.study": study}
+            tags["mlflow.runColor"] = run_color(number)
             run = self._client.create_run(
                 self._experiment_id, _milliseconds(time), tags | self._provenance, run_name=f"trial-{number:04}"
             )
@@ -313,7 +319,7 @@ def _dataset_input(record: DatasetRecord) -> "DatasetInput":
     return DatasetInput(
         Dataset(
             name=f"{record.name}-{record.split}"[:500],
-            digest=record.digest[:36],
+            digest=record.digest[:12],  # the whole is in the profile: columns are narrow
             source_type="local",
             source=json.dumps({"uri": record.source})[:65_000],
             schema=json.dumps({"mlflow_colspec": columns}),

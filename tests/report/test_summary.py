@@ -44,11 +44,10 @@ def test_a_metric_that_is_no_proportion_has_no_standard_error(summary):
     assert "standard error" not in text
 
 
-def test_the_address_is_a_flat_list_of_this_studys_trials_best_first(summary):
+def test_the_address_is_the_view_that_the_tracker_keeps_for_this_study(summary):
     address = unquote(ui_address(summary))
     assert address.startswith("http://127.0.0.1:5000/#/experiments/1/runs?")
-    assert "searchFilter=tags.`mlflow.parentRunId` = 'abc123'" in address
-    assert address.endswith("orderByKey=metrics.`best_accuracy`&orderByAsc=false")
+    assert "viewStateShareKey=abc123" in address
 
 
 def test_a_server_needs_no_command(summary):

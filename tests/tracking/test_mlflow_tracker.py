@@ -1,3 +1,4 @@
+import json
 import math
 import shutil
 import subprocess
@@ -95,7 +96,7 @@ def test_params_and_metrics_by_step_are_there(store: str, tmp_path: Path, story:
     trial = runs["trial-0000"]
     assert trial.data.params == {"learning_rate": "0.001", "weight_decay": "0.01"}
     assert history(store, trial, "loss") == [(10, 1 / 10), (20, 1 / 20), (30, 1 / 30)]
-    assert history(store, trial, "best_accuracy") == [(30, 0.8)]
+    assert history(store, trial, "best_accuracy") == [(0, 0.8)], "a bar in the UI, not a lone point at step 30"
     assert (trial.info.start_time, trial.info.end_time) == (1_010_000, 1_050_000)
     assert runs["toy"].data.params == {"model.name": "bert", "budget.trials": "3"}
 
@@ -111,6 +112,20 @@ def test_the_parent_alone_answers_what_won(store: str, tmp_path: Path, story: St
     note = parent.data.tags["mlflow.note.content"]
     assert "| 0 | 0.8 | tpe | 0.001 |" in note
     assert "`best_accuracy`" in note
+    assert note.startswith("**Trial 0 won: accuracy 0.8000**"), "the UI folds all but the first lines"
+    assert f"(#/experiments/{parent.info.experiment_id}/runs?viewStateShareKey={parent.info.run_id}&" in note
+
+
+def test_the_view_of_a_study_shows_its_trials_with_what_varies(store: str, tmp_path: Path, story: Story) -> None:
+    told(store, tmp_path / "toy", story())
+    parent = runs_of(store)["toy"].info
+    tags = MlflowClient(store).get_experiment(parent.experiment_id).tags
+    view = json.loads(tags[f"mlflow.sharedViewState.{parent.run_id}"])
+    assert view["searchFilter"] == f"tags.`mlflow.parentRunId` = '{parent.run_id}'"
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`best_accuracy`", False)
+    assert view["selectedColumns"][:2] == ["metrics.`best_accuracy`", "params.`learning_rate`"]
+    assert view["compareRunCharts"][0]["selectedParams"] == ["learning_rate"]
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_the_space_file_and_the_reports_are_artifacts(store: str, tmp_path: Path, story: Story) -> None:
@@ -137,7 +152,7 @@ def test_children_carry_the_splits_they_saw_and_the_parent_all(store: str, tmp_p
     assert seen["toy"] == {"train", "validation", "test"}
     assert seen["trial-0000"] == {"train", "validation"}
     digests = {own.dataset.digest for own in runs_of(store)["toy"].inputs.dataset_inputs}
-    assert digests == {"0" * 36, "1" * 36, "2" * 36}
+    assert digests == {"0" * 12, "1" * 12, "2" * 12}
 
 
 def test_telling_everything_twice_changes_nothing(store: str, tmp_path: Path, story: Story) -> None:
