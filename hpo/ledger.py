@@ -77,25 +77,30 @@ class Ledger:
         """
         import optuna
 
-        for left in self._trials(optuna.trial.TrialState.RUNNING):
-            if left.number not in self._handed_out:
-                return self._start(optuna.trial.Trial(self._study, left._trial_id))
-        tried = [_attributes(known)["params"] for known in self._trials() if _was_started(known)]
+        trials = self._trials()
+        for left in trials:
+            if left.state is optuna.trial.TrialState.RUNNING and left.number not in self._handed_out:
+                self._seed_sampler(left.number)
+                return self._start(optuna.trial.Trial(self._study, left._trial_id), left.intermediate_values)
+        tried = [_attributes(known)["params"] for known in trials if _was_started(known)] if self._is_finite else []
         for _ in range(_ATTEMPTS):
-            waiting = self._trials(optuna.trial.TrialState.WAITING)
-            number = waiting[0].number if waiting else len(self._trials())
-            self._study.sampler = self._sampler.build(self._space, _hash(self._seed, number))
+            waiting = [known.number for known in trials if not _was_started(known)]
+            self._seed_sampler(waiting[0] if waiting else len(trials))
             trial = self._study.ask()
             record = self._start(trial)
-            if not self._is_finite or record.params not in tried:
+            if record.params not in tried:
                 return record
             trial.set_user_attr("hpo", {"origin": record.origin, "params": record.params, "repeats": True})
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            trials = self._trials()
         return None
 
-    def _start(self, trial: "optuna.trial.Trial") -> TrialRecord:
+    def _seed_sampler(self, number: int) -> None:
+        """What the sampler proposes for a trial follows from its number and the ledger."""
+        self._study.sampler = self._sampler.build(self._space, _hash(self._seed, number))
+
+    def _start(self, trial: "optuna.trial.Trial", curve: Mapping[int, float] | None = None) -> TrialRecord:
         """Fill in what the trial has no value for yet, and hand it out."""
-        self._study.sampler = self._sampler.build(self._space, _hash(self._seed, trial.number))
         attributes = trial.user_attrs.get("hpo", {})
         origin = attributes.get("origin", self._sampler.type)
         params = self._space.assign(lambda name, own: _suggest(trial, name, own))
@@ -107,7 +112,7 @@ class Ledger:
             state=TrialState.RUNNING,
             origin=origin,
             params=params,
-            curve=dict(trial.study._storage.get_trial(trial._trial_id).intermediate_values),
+            curve=dict(curve or {}),
             seeds=self.seeds(trial.number),
         )
 

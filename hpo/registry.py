@@ -227,7 +227,7 @@ class Registry:
                 input_example=_input_example(examples),
                 signature=_signature(examples),
                 model_config=limits,
-                model_card=_Card(_words(name, decision)),
+                model_card=_Card(_words(decision)),
                 metadata={"hpo": {"task": described, "labels": list(labels)}},
             )
         self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
@@ -257,7 +257,7 @@ class Registry:
         tags |= {"hpo.verdict": decision.verdict, "hpo.reasons": "; ".join(decision.reasons)}
         for key, value in tags.items():
             self._client.set_model_version_tag(name, number, key, value)
-        self._client.update_model_version(name, number, _words(name, decision))
+        self._client.update_model_version(name, number, _words(decision))
 
 
 @dataclass(frozen=True)
@@ -282,10 +282,11 @@ def _version(found: "ModelVersion", alias: str | None) -> Version:
     )
 
 
-def _words(name: str, decision: Decision) -> str:
+def _words(decision: Decision) -> str:
     """The decision for people, in Markdown."""
-    head = f"Champion of `{name}`" if decision.verdict == "promote" else f"A challenger of `{name}`, not promoted"
-    return "\n".join([f"{head}:", "", *(f"- {reason}" for reason in decision.reasons), ""])
+    verdict = "Promoted to champion" if decision.verdict == "promote" else "Registered as challenger, not promoted"
+    first, *rest = decision.reasons
+    return "\n".join([f"{verdict}: {first}", "", *(f"- {reason}" for reason in rest), ""])
 
 
 def _input_example(examples: Sequence[Example]) -> Any:

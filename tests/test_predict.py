@@ -18,8 +18,6 @@ from hpo.registry import Registry
 from hpo.tasks import SequenceClassification
 
 # MLflow's own queries ask SQLAlchemy for a loader that is on its way out.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
-
 ROOT = Path(__file__).resolve().parents[1]
 draw = np.random.default_rng(3)
 TEXTS = [" ".join(draw.choice(WORDS, size=draw.integers(1, 40))) for _ in range(37)]

@@ -26,8 +26,6 @@ from hpo.registry import Registry, Version
 from hpo.tasks import SequenceClassification
 
 # MLflow's own queries ask SQLAlchemy for a loader that is on its way out.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
-
 SINGLE = SequenceClassification(text="sentence", label="label", max_length=32)
 PAIR = SequenceClassification(text=("first", "second"), label="label", max_length=32)
 REGRESSION = SequenceClassification(text="sentence", label="label", max_length=32, problem_type="regression")

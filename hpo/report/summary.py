@@ -11,6 +11,9 @@ from hpo.mlflow_client import view_path, without_password
 from hpo.records import StudySummary, TrialState
 from hpo.report import words
 
+DEFAULT_STORE = "sqlite:///mlflow.db"
+"""Where `hpo.predict` looks by itself."""
+
 PROPORTIONS = frozenset({"accuracy"})
 """Metrics that are the mean of one yes or no a row, and so have a standard error that is known from the value."""
 
@@ -72,8 +75,7 @@ def _parts(summary: StudySummary) -> list[tuple[str, str]]:
         address = ui_address(summary)
         parts.append(("look at it", f"{command}\n{address}" if command else address))
     if summary.model_uri is not None:
-        command = f"python -m hpo.predict --model {shlex.quote(summary.model_uri)} --input FILE --output FILE"
-        parts.append(("predict", command))
+        parts.append(("predict", _predict_command(summary.model_uri, summary.tracking_uri)))
     return parts
 
 
@@ -115,6 +117,13 @@ def _model(summary: StudySummary) -> str:
     reasons = "\n".join(summary.reasons)
     first = f"{summary.model_uri}, {verdict}" if verdict else str(summary.model_uri)
     return f"{first}\n{reasons}" if reasons else first
+
+
+def _predict_command(model_uri: str, tracking_uri: str) -> str:
+    elsewhere = (
+        "" if tracking_uri == DEFAULT_STORE else f" --tracking-uri {shlex.quote(without_password(tracking_uri))}"
+    )
+    return f"python -m hpo.predict --model {shlex.quote(model_uri)} --input FILE --output FILE{elsewhere}"
 
 
 def _on_rows(rows: int) -> str:

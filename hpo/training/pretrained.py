@@ -130,8 +130,8 @@ def _from_package(distribution: str) -> tuple[Path, str]:
 
 
 def _from_hub(name: str, revision: str | None) -> tuple[Path, str]:
+    import huggingface_hub.utils
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -142,7 +142,7 @@ def _from_hub(name: str, revision: str | None) -> tuple[Path, str]:
     )
 
     if not sys.stderr.isatty():
-        disable_progress_bars()
+        huggingface_hub.utils.disable_progress_bars()  # type: ignore[attr-defined]
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED)))
     except HFValidationError as error:

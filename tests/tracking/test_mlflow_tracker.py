@@ -29,8 +29,6 @@ from hpo.tracking.mlflow import MlflowTracker
 from hpo.tracking.spool import Spool
 
 # MLflow's own queries ask SQLAlchemy for a loader that is on its way out.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
-
 Story = Callable[..., list[AnyEvent]]
 
 
