@@ -1,0 +1,182 @@
+"""What the study makes of reports: verdicts, states, budgets, and which checkpoints stay."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from hpo.ledger import Ledger
+from hpo.records import AnyEvent, Report, TrialFinished, TrialState, Verdict
+from hpo.samplers import RandomConfig
+from hpo.schedulers import AshaConfig, FifoConfig
+from hpo.space import FloatRange, SearchSpace
+from hpo.study.search import StudySearch, ranked, remove_strangers
+
+SPACE = SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True)})
+MakeSearch = Callable[..., StudySearch]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> MakeSearch:
+    def search(mode: Literal["min", "max"] = "max", scheduler: Any = None, **options: Any) -> StudySearch:
+        ledger = Ledger(tmp_path, study="s", mode=mode, space=SPACE, sampler=RandomConfig(), seed=1)
+        scheduler = scheduler or FifoConfig()
+        defaults = {"emit": lambda event: None, "metric": "loss", "rungs": scheduler.fractions()}
+        return StudySearch(ledger=ledger, scheduler=scheduler.build(), mode=mode, **{**defaults, **options})
+
+    return search
+
+
+def report(step: int, value: float, checkpoint: Path | None = None) -> Report:
+    metrics = {"loss": value, "epoch": step / 4}
+    return Report(step=step, progress=step / 9, metrics=metrics, done=step == 9, checkpoint=checkpoint)
+
+
+def finish(search: StudySearch, value: float, folder: Path | None = None) -> int:
+    config = search.ask()
+    assert config is not None
+    if folder is not None:
+        folder = folder / "checkpoints" / f"trial-{config.number:04d}"
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"x" * 1000)
+    search.report(config.number, report(9, value, folder))
+    return config.number
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", 0.9), ("min", 0.2)])
+def test_the_value_is_the_best_of_the_curve_in_the_metric_s_direction(
+    make: MakeSearch, mode: Literal["min", "max"], best: float
+) -> None:
+    search = make(mode)
+    config = search.ask()
+    assert config is not None
+    for step, value in ((1, 0.5), (3, 0.9), (5, 0.2), (9, 0.6)):
+        search.report(config.number, report(step, value))
+    record = search.records[-1]
+    assert record.state is TrialState.COMPLETE
+    assert record.value == best
+    assert record.metrics["best_loss"] == best
+    assert record.metrics["total_steps"] == 9
+
+
+def test_minimising_keeps_the_lowest(make: MakeSearch) -> None:
+    search = make("min", keep=1)
+    numbers = [finish(search, value) for value in (0.5, 0.3, 0.4)]
+    assert [record.number for record in ranked(search.records, "min")] == [numbers[1], numbers[2], numbers[0]]
+    config = search.ask()
+    assert config is not None
+    assert config.keep_above == 0.3
+
+
+def test_asha_under_minimising_stops_the_higher_loss(make: MakeSearch) -> None:
+    search = make("min", AshaConfig(reduction_factor=3, rungs=3))
+    first, second = search.ask(), search.ask()
+    assert first is not None
+    assert second is not None
+    assert search.report(first.number, report(1, 0.3)) is Verdict.CONTINUE
+    assert search.report(second.number, report(1, 0.9)) is Verdict.STOP
+    record = search.records[second.number]
+    assert record.state is TrialState.PRUNED
+    assert record.value is None
+    assert record.curve == {1: 0.9}
+
+
+def test_the_default_configuration_is_never_stopped_early(make: MakeSearch) -> None:
+    search = make("max", AshaConfig(reduction_factor=3, rungs=3))
+    search.ledger.enqueue([("default", {"learning_rate": 1e-4})])
+    default, other = search.ask(), search.ask()
+    assert default is not None
+    assert other is not None
+    search.report(other.number, report(1, 0.9))
+    assert search.report(default.number, report(1, 0.1)) is Verdict.CONTINUE
+
+
+def test_a_study_opened_again_judges_as_the_one_before_would_have(make: MakeSearch) -> None:
+    asha = AshaConfig(reduction_factor=2, rungs=2)
+    search = make("max", asha)
+    for value in (0.9, 0.8, 0.7):
+        config = search.ask()
+        assert config is not None
+        if search.report(config.number, Report(5, 0.5, {"loss": value})) is Verdict.CONTINUE:
+            search.report(config.number, Report(10, 1.0, {"loss": value}, done=True))
+    again = make("max", asha)
+    config = again.ask()
+    assert config is not None
+    assert again.report(config.number, Report(5, 0.5, {"loss": 0.85})) is Verdict.CONTINUE  # second of four
+    config = again.ask()
+    assert config is not None
+    assert again.report(config.number, Report(5, 0.5, {"loss": 0.75})) is Verdict.STOP
+
+
+def test_reports_and_failures_after_the_end_change_nothing(make: MakeSearch) -> None:
+    events: list[AnyEvent] = []
+    search = make("max", emit=events.append)
+    number = finish(search, 0.5)
+    assert search.report(number, report(9, 0.9)) is Verdict.STOP
+    search.failed(number, "its process died")
+    assert search.records[0].value == 0.5
+    assert len([event for event in events if isinstance(event, TrialFinished)]) == 1
+
+
+def test_a_trial_that_starts_again_repeats_no_report(make: MakeSearch) -> None:
+    events: list[AnyEvent] = []
+    config = make("max").ask()
+    assert config is not None
+    search = make("max", emit=events.append)
+    for _ in range(2):
+        config = search.ask() or config
+        search.report(config.number, report(1, 0.4))
+        search.report(config.number, report(3, 0.5))
+    assert [event.kind for event in events] == ["trial_started", "trial_reported", "trial_reported", "trial_started"]
+
+
+def test_each_budget_ends_the_asking(make: MakeSearch) -> None:
+    search = make("max", trials=2)
+    finish(search, 0.1)
+    assert not search.exhausted
+    finish(search, 0.2)
+    assert search.exhausted
+    assert search.ask() is None
+    assert make("max", epochs=2.0).exhausted  # two trials of 9/4 epochs are in the ledger
+    assert not make("max", epochs=5.0).exhausted
+    assert make("max", seconds=0.0).exhausted
+
+
+def test_what_a_crash_left_running_counts_as_work_to_do(make: MakeSearch) -> None:
+    left = make("max").ask()
+    assert left is not None
+    search = make("max", trials=1)
+    assert not search.exhausted
+    config = search.ask()
+    assert config is not None
+    assert config.number == left.number
+    assert search.exhausted
+
+
+def test_only_the_best_checkpoints_and_the_default_s_stay(make: MakeSearch, tmp_path: Path) -> None:
+    search = make("max", keep=2)
+    search.ledger.enqueue([("default", {"learning_rate": 1e-4})])
+    for value in (0.1, 0.5, 0.4, 0.6, 0.3):
+        finish(search, value, tmp_path)
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["trial-0000", "trial-0001", "trial-0003"]
+
+
+def test_a_byte_budget_keeps_at_least_the_best(make: MakeSearch, tmp_path: Path) -> None:
+    search = make("max", keep=3, keep_bytes=1500)
+    for value in (0.1, 0.5, 0.4):
+        finish(search, value, tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["trial-0001"]
+    tight = make("max", keep=3, keep_bytes=10)
+    assert tight.records
+    assert (tmp_path / "checkpoints" / "trial-0001").is_dir()
+
+
+def test_folders_that_no_trial_points_to_are_removed(make: MakeSearch, tmp_path: Path) -> None:
+    search = make("max")
+    finish(search, 0.5, tmp_path)
+    for name in (".trial-0009.123", "trial-0009"):
+        (tmp_path / "checkpoints" / name).mkdir()
+    remove_strangers(tmp_path / "checkpoints", search.records)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["trial-0000"]
