@@ -99,7 +99,10 @@ def test_a_promoted_checkpoint_becomes_the_champion(uri: str, run_id: str, class
     assert (champion.number, champion.run_id) == (1, run_id)
     assert champion.tags["hpo.study"] == "toy"
     assert champion.tags["hpo.reasons"] == "accuracy is 0.9 on 10 test rows"
-    assert "- accuracy is 0.9 on 10 test rows" in MlflowClient(uri).get_model_version("toy", "1").description
+    assert (
+        "Promoted to champion: accuracy is 0.9 on 10 test rows"
+        in MlflowClient(uri).get_model_version("toy", "1").description
+    )
 
 
 def test_a_kept_one_is_a_challenger_and_the_champion_stays(

@@ -106,6 +106,8 @@ class RayRunner:
 @contextmanager
 def _ray(address: str | None, cpus: int) -> Iterator[Mapping[str, float]]:
     """A connection to Ray for as long as the context lasts; yields the resources there are."""
+    if address is not None:
+        _reach(address)
     os.environ.update(SILENCE)
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     folder = Path(tempfile.mkdtemp(prefix="hpo-", dir="/tmp"))
@@ -114,8 +116,6 @@ def _ray(address: str | None, cpus: int) -> Iterator[Mapping[str, float]]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     before = {name: os.environ.get(name) for name in WORKER}
     os.environ.update(WORKER)  # a local Ray's workers inherit it
-    if address is not None:
-        _reach(address)
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -139,13 +139,18 @@ def _ray(address: str | None, cpus: int) -> Iterator[Mapping[str, float]]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-    for number, handler in handlers.items():
-        signal.signal(number, handler)  # ray.init puts its own in their place
+    _handle(handlers)  # ray.init puts its own in their place
     try:
         yield ray.cluster_resources()  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()
+        _handle(handlers)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _handle(handlers: Mapping[Any, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def _reach(address: str) -> None:

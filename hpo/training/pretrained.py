@@ -82,7 +82,9 @@ class Tokenizer:
     @property
     def digest(self) -> str:
         """sha256 over all that changes what it answers."""
-        return hashlib.sha256(self.inner.backend_tokenizer.to_str().encode()).hexdigest()
+        parts = json.loads(self.inner.backend_tokenizer.to_str())
+        del parts["truncation"], parts["padding"]  # of the last call
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def __call__(self, texts: list[str], pairs: list[str] | None, max_length: int) -> dict[str, list[list[int]]]:
         """Ragged input_ids, and token_type_ids where the model has them; the longer of a pair is cut first."""
@@ -101,6 +103,8 @@ def quiet() -> None:
 def load_tokenizer(folder: Path) -> Tokenizer:
     from transformers import AutoTokenizer
 
+    if not any(path.name != "tokenizer_config.json" for name in TOKENIZER_FILES for path in folder.glob(name)):
+        raise ModelError(f"model.name: {folder} has no tokenizer; save one beside the weights with `save_pretrained`")
     try:
         return Tokenizer(AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False))
     except (OSError, ValueError) as error:

@@ -22,12 +22,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 def test_the_splits_are_balanced_and_share_no_sentence(source: Source) -> None:
     sizes = {name: Counter(split.table["library"].to_pylist()) for name, split in source.splits.items()}
     assert sizes == {
-        "train": dict.fromkeys(LIBRARIES, 400),
+        "train": dict.fromkeys(LIBRARIES, 300),
         "validation": dict.fromkeys(LIBRARIES, 100),
         "test": dict.fromkeys(LIBRARIES, 150),
     }
     sentences = [text.lower() for split in source.splits.values() for text in split.table["sentence"].to_pylist()]
-    assert len(sentences) == len(set(sentences)) == 3_900
+    assert len(sentences) == len(set(sentences)) == 3_300
 
 
 def test_no_sentence_names_a_library(source: Source) -> None:

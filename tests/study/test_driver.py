@@ -129,7 +129,8 @@ def test_a_study_stopped_by_a_signal_goes_on_and_meets_its_budget_exactly(
     films: Path, command: Any, number: signal.Signals
 ) -> None:
     folder = films.parent
-    films.write_text(films.read_text().replace("scheduler: {type: asha, rungs: 2}", "scheduler: fifo"))
+    text = films.read_text().replace("scheduler: {type: asha, rungs: 2}", "scheduler: fifo")
+    films.write_text(text.replace("[2, 3]", "[30, 40]"))  # long enough that the signal comes in between
     arguments = ["--space", films, "--set", "budget.trials=7"]
     with started(arguments) as process:
         wait_for(process.stdout, r"trial 2 +complete")

@@ -124,11 +124,11 @@ def test_a_trial_that_starts_again_repeats_no_report(make: MakeSearch) -> None:
     config = make("max").ask()
     assert config is not None
     search = make("max", emit=events.append)
-    for _ in range(2):
-        config = search.ask() or config
+    assert search.ask() is not None
+    for _ in range(2):  # the second time as after its process died
         search.report(config.number, report(1, 0.4))
         search.report(config.number, report(3, 0.5))
-    assert [event.kind for event in events] == ["trial_started", "trial_reported", "trial_reported", "trial_started"]
+    assert [event.kind for event in events] == ["trial_started", "trial_reported", "trial_reported"]
 
 
 def test_each_budget_ends_the_asking(make: MakeSearch) -> None:

@@ -75,7 +75,7 @@ def test_a_config_that_is_missing_or_broken_is_named(folder: Path) -> None:
 def test_a_folder_without_a_tokenizer_is_refused(folder: Path) -> None:
     for path in folder.glob("tokenizer*"):
         path.unlink()
-    with pytest.raises(ModelError, match="has no tokenizer that can be read"):
+    with pytest.raises(ModelError, match="has no tokenizer; save one"):
         pretrained.load_tokenizer(folder)
 
 
