@@ -7,7 +7,8 @@ that was killed goes on as if it had not been. Must not know who runs trials or 
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 CHECKPOINTS = "checkpoints"
 """Beside the ledger, which keeps names and no paths: a study's folder may be moved."""
 
-_ATTEMPTS = 25
-"""How often a sampler may propose what was tried before, until a finite space counts as exhausted."""
+PARTS = 1_000_000
+"""The ledger counts progress in millionths: Optuna's steps are whole numbers."""
+
+_ATTEMPTS = 5
+"""How often a sampler may repeat itself in a finite space before it is given a point that is left."""
 
 
 class BuildsSampler(Protocol):
@@ -57,7 +61,6 @@ class Ledger:
             direction="maximize" if mode == "max" else "minimize",
             load_if_exists=True,
         )
-        self._mode = mode
         self._handed_out: set[int] = set()
         self._is_finite = all(not isinstance(own, FloatRange) or own.step is not None for own in space.varying.values())
 
@@ -67,14 +70,22 @@ class Ledger:
         for origin, params in points:
             if dict(params) not in known:
                 known.append(dict(params))
-                varying = {name: value for name, value in params.items() if name in self._space.varying}
-                self._study.enqueue_trial(varying, user_attrs={"hpo": {"origin": origin, "params": dict(params)}})
+                with self._translated():
+                    self._enqueue(origin, params)
+
+    def _enqueue(self, origin: str, params: Params) -> None:
+        varying = {name: value for name, value in params.items() if name in self._space.varying}
+        self._study.enqueue_trial(varying, user_attrs={"hpo": {"origin": origin, "params": dict(params)}})
 
     def ask(self) -> TrialRecord | None:
         """The next trial to run: first those that a crash left running, then queued points, then the sampler's.
 
         None when a finite space has been tried out.
         """
+        with self._translated():
+            return self._ask()
+
+    def _ask(self) -> TrialRecord | None:
         import optuna
 
         trials = self._trials()
@@ -93,7 +104,12 @@ class Ledger:
             trial.set_user_attr("hpo", {"origin": record.origin, "params": record.params, "repeats": True})
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
             trials = self._trials()
-        return None
+        left_over = [point for point in self._space.grid() if point not in tried]
+        if not left_over:
+            return None
+        point = left_over[_hash(self._seed, len(trials)) % len(left_over)]
+        self._enqueue(self._sampler.type, point)
+        return self._start(self._study.ask())
 
     def _seed_sampler(self, number: int) -> None:
         """What the sampler proposes for a trial follows from its number and the ledger."""
@@ -112,7 +128,7 @@ class Ledger:
             state=TrialState.RUNNING,
             origin=origin,
             params=params,
-            curve=dict(curve or {}),
+            curve=_curve(curve or {}),
             seeds=self.seeds(trial.number),
         )
 
@@ -122,9 +138,13 @@ class Ledger:
             init=_hash(self._seed, number, replicate, "init"), order=_hash(self._seed, number, replicate, "order")
         )
 
-    def report(self, number: int, step: int, value: float) -> None:
-        """Record the searched metric at a step; reporting a step again overwrites it."""
-        self._study._storage.set_trial_intermediate_value(self._id(number), step, value)
+    def report(self, number: int, progress: float, value: float) -> None:
+        """Record the searched metric at a part (0, 1] of the trial's training; reporting it again overwrites it.
+
+        Not by optimiser step: samplers rank pruned trials by how far they came, and small batches make many steps.
+        """
+        with self._translated():
+            self._study._storage.set_trial_intermediate_value(self._id(number), part_of(progress), value)
 
     def tell(
         self,
@@ -138,14 +158,18 @@ class Ledger:
         reason: str | None = None,
     ) -> None:
         """Finish a trial. COMPLETE takes its value; PRUNED and FAILED have none."""
-        import optuna
-
         outcome = {
             "metrics": dict(metrics or {}),
             "checkpoint": checkpoint.name if checkpoint else None,
             "seconds": seconds,
             "reason": reason,
         }
+        with self._translated():
+            self._tell(number, state, value, outcome)
+
+    def _tell(self, number: int, state: TrialState, value: float | None, outcome: dict[str, Any]) -> None:
+        import optuna
+
         self._study._storage.set_trial_user_attr(self._id(number), "outcome", outcome)
         optuna_state = {
             TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
@@ -156,11 +180,22 @@ class Ledger:
 
     def records(self) -> list[TrialRecord]:
         """Every trial that was started, by number."""
-        return [
-            self._record(trial)
-            for trial in self._trials()
-            if _was_started(trial) and not _attributes(trial).get("repeats")
-        ]
+        with self._translated():
+            return [
+                self._record(trial)
+                for trial in self._trials()
+                if _was_started(trial) and not _attributes(trial).get("repeats")
+            ]
+
+    @property
+    def seconds_used(self) -> float:
+        """Wall time that drivers of this study have spent on it, as far as they said."""
+        return float(self._study.user_attrs.get("seconds_used", 0.0))
+
+    def spend(self, seconds_used: float) -> None:
+        """Remember the wall time of all drivers together."""
+        with self._translated():
+            self._study.set_user_attr("seconds_used", seconds_used)
 
     def _record(self, trial: "optuna.trial.FrozenTrial") -> TrialRecord:
         attributes, outcome = _attributes(trial), trial.user_attrs.get("outcome", {})
@@ -171,7 +206,7 @@ class Ledger:
             origin=attributes["origin"],
             params=attributes["params"],
             value=trial.value if state is TrialState.COMPLETE else None,
-            curve=dict(sorted(trial.intermediate_values.items())),
+            curve=_curve(trial.intermediate_values),
             metrics=outcome.get("metrics", {}),
             seeds=self.seeds(trial.number),
             checkpoint=self._checkpoints / outcome["checkpoint"] if outcome.get("checkpoint") else None,
@@ -179,11 +214,34 @@ class Ledger:
             reason=outcome.get("reason"),
         )
 
-    def _trials(self, *states: "optuna.trial.TrialState") -> list["optuna.trial.FrozenTrial"]:
-        return self._study.get_trials(deepcopy=False, states=states or None)
+    def _trials(self) -> list["optuna.trial.FrozenTrial"]:
+        return self._study.get_trials(deepcopy=False)
 
     def _id(self, number: int) -> int:
         return int(self._study._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """A database that can't be read or written is a service that is not there."""
+        import optuna
+        import sqlalchemy
+
+        try:
+            yield
+        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+            raise ServiceError(
+                f"storage: the ledger can't be written or read ({str(error).splitlines()[0]}); "
+                "look at the disk, then go on with --resume"
+            ) from error
+
+
+def part_of(progress: float) -> int:
+    """Progress in millionths."""
+    return round(progress * PARTS)
+
+
+def _curve(values: Mapping[int, float]) -> dict[float, float]:
+    return {part / PARTS: value for part, value in sorted(values.items())}
 
 
 def _attributes(trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:

@@ -88,7 +88,8 @@ class TrialRecord(Record):
     """A trial as the ledger knows it.
 
     origin: who proposed it (`default`, `bert-paper-grid`, `first`, or the sampler's name).
-    curve: the searched metric by step. value: the best of it, in the metric's own direction; None unless COMPLETE.
+    curve: the searched metric by progress, the part (0, 1] of the trial's own training. value: the best of it, in the
+    metric's own direction; None unless COMPLETE.
     metrics: all metrics of the best step, and the trial's totals. reason: why it was pruned or failed.
     """
 
@@ -97,7 +98,7 @@ class TrialRecord(Record):
     origin: str
     params: dict[str, Scalar]
     value: float | None = None
-    curve: dict[int, float] = Field(default_factory=dict)
+    curve: dict[float, float] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)
     seeds: Seeds
     checkpoint: Path | None = None

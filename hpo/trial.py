@@ -75,7 +75,7 @@ class TrialObjective:
     def _prepare(self, config: TrialConfig) -> "Training":
         from hpo.training import batches, device
         from hpo.training.hyperparameters import Hyperparameters
-        from hpo.training.loop import Training
+        from hpo.training.loop import Clip, Training
         from hpo.training.losses import build_loss
         from hpo.training.model import freeze
         from hpo.training.optimizer import build_optimizer, multiplier
@@ -102,6 +102,7 @@ class TrialObjective:
             score=self.task.compute_metrics,
             dropouts=lambda field: self._starting.dropouts(field, hyper),
             where=where,
+            clip=Clip(hyper.max_grad_norm),
             order_seed=config.seeds.order,
             total_steps=total,
             steps_per_epoch=per_epoch,

@@ -63,7 +63,7 @@ class Board:
                 trial.origin,
                 trial.params,
                 trial.state,
-                step=max(trial.curve, default=0),
+                step=int(trial.metrics.get("steps", 0)),
                 epoch=trial.metrics.get("epochs", 0.0),
                 value=trial.value,
                 reason=trial.reason,

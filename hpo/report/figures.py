@@ -96,13 +96,13 @@ def draw_params(summary: StudySummary, trials: Sequence[TrialRecord], varying: S
 
 
 def draw_curves(summary: StudySummary, trials: Sequence[TrialRecord]) -> "Figure | None":
-    """The metric against the training rows seen, which trials of any batch size share; None without a curve."""
+    """The metric against the epochs trained, which trials of any batch size share; None without a curve."""
     drawn = [trial for trial in trials if _finite(trial.curve)]
     if not drawn:
         return None
     figure = _figure(7.5, 4.2)
     axes = figure.add_subplot()
-    by_rows = all("per_device_train_batch_size" in trial.params for trial in drawn)
+    by_epochs = all("num_train_epochs" in trial.params for trial in drawn)
     styles: dict[TrialState, dict[str, Any]] = {
         TrialState.COMPLETE: {"color": COMPLETE, "alpha": 0.75, "linewidth": 1.3, "zorder": 3},
         TrialState.PRUNED: {"color": PRUNED, "alpha": 0.6, "linewidth": 1.0, "linestyle": "--", "zorder": 2},
@@ -117,13 +117,16 @@ def draw_curves(summary: StudySummary, trials: Sequence[TrialRecord]) -> "Figure
         if style is None:
             continue
         label = f"trial {trial.number}, the winner" if won else str(trial.state)
-        steps, values = zip(*sorted(_finite(trial.curve).items()), strict=True)
-        seen = [step * _rows_a_step(trial.params) for step in steps] if by_rows else list(steps)
+        parts, values = zip(*sorted(_finite(trial.curve).items()), strict=True)
+        whole = float(trial.params["num_train_epochs"]) if by_epochs else 1.0
+        seen = [part * whole for part in parts]
         axes.plot(seen, values, marker="o", markersize=3.2, label=None if label in labelled else label, **style)
         labelled.add(label)
     _open_frame(axes)
-    axes.set(xlabel="training rows seen" if by_rows else "optimiser steps", ylabel=f"validation {summary.metric}")
-    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set(
+        xlabel="epochs trained" if by_epochs else "part of the trial's own training",
+        ylabel=f"validation {summary.metric}",
+    )
     axes.set_xlim(left=0)
     _legend(figure, axes)
     return figure
@@ -235,12 +238,8 @@ def _last_value(trial: TrialRecord) -> float | None:
     return curve[max(curve)] if curve else None
 
 
-def _finite(curve: Mapping[int, float]) -> dict[int, float]:
-    return {step: value for step, value in curve.items() if math.isfinite(value)}
-
-
-def _rows_a_step(params: Mapping[str, Scalar]) -> int:
-    return int(params["per_device_train_batch_size"]) * int(params.get("gradient_accumulation_steps", 1))
+def _finite(curve: Mapping[float, float]) -> dict[float, float]:
+    return {progress: value for progress, value in curve.items() if math.isfinite(value)}
 
 
 def _table(summary: StudySummary, trials: Sequence[TrialRecord], names: Sequence[str]) -> str:

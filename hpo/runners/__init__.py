@@ -32,9 +32,3 @@ class Search(Protocol):
     def failed(self, number: int, reason: str) -> None:
         """The trial raised or its process died for good. Of a trial that has finished: changes nothing."""
         ...
-
-
-class Runner(Protocol):
-    def run(self, search: Search) -> None:
-        """Run trials until the search is exhausted or stopping. Raises ServiceError if its machinery breaks."""
-        ...

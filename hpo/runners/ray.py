@@ -20,6 +20,7 @@ from typing import Any
 from hpo.errors import ServiceError
 from hpo.records import Objective
 from hpo.runners import Search
+from hpo.runners.machine import cores
 
 SILENCE = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -71,9 +72,10 @@ class RayRunner:
         import ray
         from ray import tune
 
-        from hpo.runners.tune_bridge import EachOnce, LedgerSearcher, Reports, TrialActor
+        from hpo.runners.tune_bridge import EachOnce, Faults, LedgerSearcher, Reports, TrialActor
 
         numbers: dict[str, int] = {}
+        faults = Faults()
         storage = tempfile.mkdtemp(prefix="hpo-tune-")
         try:
             tuner = tune.Tuner(
@@ -81,7 +83,7 @@ class RayRunner:
                     tune.with_parameters(TrialActor, objective=self.objective), {"cpu": self.cpus, "gpu": self.gpus}
                 ),
                 tune_config=tune.TuneConfig(
-                    search_alg=LedgerSearcher(search, numbers, RETRIES),
+                    search_alg=LedgerSearcher(search, numbers, RETRIES, faults),
                     scheduler=EachOnce(),
                     num_samples=-1,
                     max_concurrent_trials=slots,
@@ -91,7 +93,7 @@ class RayRunner:
                     name="study",
                     storage_path=storage,
                     verbose=0,
-                    stop=Reports(search, numbers),
+                    stop=Reports(search, numbers, faults),
                     failure_config=tune.FailureConfig(max_failures=RETRIES),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
@@ -101,6 +103,8 @@ class RayRunner:
             raise ServiceError(f"Ray broke off ({type(error).__name__}: {error}); continue with --resume") from error
         finally:
             shutil.rmtree(storage, ignore_errors=True)
+        if faults.seen:
+            raise faults.seen[0]
 
 
 @contextmanager
@@ -124,14 +128,14 @@ def _ray(address: str | None, cpus: int) -> Iterator[Mapping[str, float]]:
         if address is None:
             ray.init(
                 address="local",
-                num_cpus=max(os.cpu_count() or 1, cpus),
+                num_cpus=max(cores(), cpus),
                 include_dashboard=False,
                 _temp_dir=str(folder),
                 **common,
             )
         else:
             ray.init(address=address, runtime_env={"env_vars": WORKER}, **common)
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+    except (ConnectionError, RuntimeError, TimeoutError, ValueError, ray.exceptions.RayError) as error:
         raise ServiceError(f"Ray does not start ({error}); check --address, or leave it out") from error
     finally:
         for name, value in before.items():
@@ -169,7 +173,8 @@ def _reach(address: str) -> None:
 def _slots(resources: Mapping[str, float], cpus: int, gpus: float) -> int:
     """How many trials fit at a time."""
     by_cpu = int(resources.get("CPU", 0) // cpus)
-    slots = by_cpu if gpus == 0 else min(by_cpu, int(resources.get("GPU", 0) / gpus + 1e-9))
+    shares = int(1 / gpus + 1e-9) if gpus > 0 else 0  # of one device; a trial does not span two
+    slots = by_cpu if gpus == 0 else min(by_cpu, int(resources.get("GPU", 0)) * shares)
     if slots < 1:
         raise ServiceError(
             f"resources: a trial asks for {cpus} cpus and {gpus} gpus, but Ray has "

@@ -9,7 +9,8 @@ or only in `on_trial_complete`): so the stopper is where reports go.
 
 import collections
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 from ray import tune
@@ -20,6 +21,20 @@ from ray.tune.search import Searcher
 from hpo.errors import TrialError
 from hpo.records import Objective, Verdict
 from hpo.runners import Search
+
+
+class Faults:
+    """What the search raised while Tune called it. Tune would turn it into text; it is raised again after the fit."""
+
+    def __init__(self) -> None:
+        self.seen: list[Exception] = []
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever it is, it comes out whole, from `RayRunner.run`
+            self.seen.append(error)
 
 
 class TrialActor(tune.Trainable):
@@ -40,7 +55,9 @@ class TrialActor(tune.Trainable):
             report = next(self._reports)
         except TrialError as error:
             return {"failed": f"{type(error).__name__}: {error}", "done": True}
-        except Exception:  # an actor must outlive whatever a trial raises: the traceback is the answer
+        except Exception as error:  # an actor must outlive what a trial raises: the traceback is the answer
+            if type(error).__name__ == "AcceleratorError":
+                raise  # the device is lost to this process; a new one gets the trial
             return {"failed": traceback.format_exc(limit=-8), "done": True}
         return {"report": report, "done": report.done}
 
@@ -51,24 +68,30 @@ class TrialActor(tune.Trainable):
 class LedgerSearcher(Searcher):
     """Asks the search for trials. numbers: Tune's trial ids to ours, filled in here."""
 
-    def __init__(self, search: Search, numbers: MutableMapping[str, int], retries: int) -> None:
+    def __init__(self, search: Search, numbers: MutableMapping[str, int], retries: int, faults: Faults) -> None:
         super().__init__()
-        self._search, self._numbers, self._retries = search, numbers, retries
+        self._search, self._numbers, self._retries, self._faults = search, numbers, retries, faults
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        config = None if self._search.exhausted or self._search.stopping else self._search.ask()
+        config = None
+        with self._faults.kept():
+            config = None if self._is_over else self._search.ask()
         if config is not None:
             self._numbers[trial_id] = config.number
             return {"trial": config}
-        is_over = self._search.exhausted or self._search.stopping
-        return Searcher.FINISHED if is_over else None  # type: ignore[return-value]  # Tune's word for the end
+        return Searcher.FINISHED if self._is_over else None  # type: ignore[return-value]  # Tune's word for the end
+
+    @property
+    def _is_over(self) -> bool:
+        return bool(self._faults.seen) or self._search.exhausted or self._search.stopping
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if error:
-            self._search.failed(self._numbers[trial_id], f"its process died {self._retries + 1} times")
+            with self._faults.kept():
+                self._search.failed(self._numbers[trial_id], f"its process died {self._retries + 1} times")
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger has it."""
@@ -102,17 +125,19 @@ class EachOnce(FIFOScheduler):
 class Reports(tune.Stopper):
     """Hands every result to the search, and stops what the search stops."""
 
-    def __init__(self, search: Search, numbers: MutableMapping[str, int]) -> None:
-        self._search, self._numbers = search, numbers
+    def __init__(self, search: Search, numbers: MutableMapping[str, int], faults: Faults) -> None:
+        self._search, self._numbers, self._faults = search, numbers, faults
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        if reason := result.get("failed"):
-            self._search.failed(self._numbers[trial_id], reason)
-            return True
-        return self._search.report(self._numbers[trial_id], result["report"]) is Verdict.STOP
+        with self._faults.kept():
+            if reason := result.get("failed"):
+                self._search.failed(self._numbers[trial_id], reason)
+                return True
+            return self._search.report(self._numbers[trial_id], result["report"]) is Verdict.STOP
+        return True
 
     def stop_all(self) -> bool:
-        return self._search.stopping
+        return bool(self._faults.seen) or self._search.stopping

@@ -7,7 +7,7 @@ used. Must not train, sample, judge or log itself.
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from hpo.records import (
     StudySummary,
     TrialFinished,
     TrialRecord,
+    TrialReported,
     TrialStarted,
 )
 from hpo.report.board import Budget
@@ -41,7 +42,7 @@ FLUSH_SECONDS = 120.0
 """How long the end of a study waits for the tracker; what is left then goes out with the next run."""
 
 LEAVE_SECONDS = 15.0
-"""The same for a driver that was told to stop."""
+"""The same for a driver that has to stop."""
 
 
 def run(config: StudyConfig, *, resume: bool = False, address: str | None = None) -> int:
@@ -54,6 +55,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
     study_folder.claim(folder, resume=resume)
     with ExitStack() as stack:
         stack.enter_context(study_folder.driver_lock(folder))
+        stack.enter_context(study_folder.on_signal(study_folder.leave))
         study_folder.check_unchanged(folder, config)
         ledger = Ledger(
             folder,
@@ -78,12 +80,13 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         study_folder.save(folder, config, prepared.facts)
         ledger.enqueue(config.first_points())
         spool = Spool(folder, lambda: MlflowTracker(config.tracking, folder))
-        stack.callback(spool.close, FLUSH_SECONDS)
+        stack.callback(spool.close, LEAVE_SECONDS)
 
         def emit(event: AnyEvent) -> None:
             spool.append(event)
             screen.apply(event)
 
+        tags = {f"hpo.{name}": value for name, value in prepared.facts.items()}
         search = StudySearch(
             ledger=ledger,
             scheduler=config.search.scheduler.build(),
@@ -96,25 +99,26 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             epochs=config.budget.epochs,
             keep=config.checkpoints.keep,
             keep_bytes=config.checkpoints.max_bytes,
+            told=_catch_up(spool, ledger.records(), tags),
+            tags=tags,
         )
         checkpoints = folder / CHECKPOINTS
         remove_strangers(checkpoints, search.records)
-        _catch_up(spool, search.records)
-        emit(_started(config, prepared))
+        emit(_started(config, prepared, tags))
         stack.push(lambda kind, error, trace: _broken_off(emit, error))
-        stack.enter_context(study_folder.on_signal(lambda number: _stop(search, screen, number)))
         if not search.exhausted:
-            RayRunner(
-                prepared.objective(config, checkpoints),
-                cpus=config.resources.cpus,
-                gpus=config.resources.gpus,
-                at_most=config.resources.max_concurrent_trials,
-                address=address,
-            ).run(search)
+            with study_folder.on_signal(lambda number: _stop(search, screen, number)):
+                RayRunner(
+                    prepared.objective(config, checkpoints),
+                    cpus=config.resources.cpus,
+                    gpus=config.resources.gpus,
+                    at_most=config.resources.max_concurrent_trials,
+                    address=address,
+                ).run(search)
         if search.stopped_by is not None:
-            emit(StudyStopped(time=time.time(), reason=signal.Signals(search.stopped_by).name))
-            spool.close(LEAVE_SECONDS)
-            screen.say(f"stopped by {signal.Signals(search.stopped_by).name}; go on with --resume")
+            name = signal.Signals(search.stopped_by).name
+            emit(StudyStopped(time=time.time(), reason=name))
+            screen.say(f"stopped by {name}; go on with --resume")
             return 128 + search.stopped_by
         summary = _conclude(config, prepared, search.records, spool, started)
         files = write_report(folder, summary, search.records, config.space.varying)
@@ -137,22 +141,26 @@ def _stop(search: StudySearch, screen: Screen, number: int) -> None:
     screen.say("stopping: running trials are left where they are; once more to leave at once")
 
 
-def _catch_up(spool: Spool, records: Sequence[TrialRecord]) -> None:
-    """Tell of trials that the ledger has and a crash kept from being told."""
+def _catch_up(spool: Spool, records: Sequence[TrialRecord], tags: Mapping[str, str]) -> dict[int, set[int]]:
+    """Tell of trials that the ledger has and a crash kept from being told. Returns the steps told, by trial."""
     started, ended = set(), set()
+    told: dict[int, set[int]] = {}
     for event in spool.events():
         if isinstance(event, TrialStarted):
             started.add(event.number)
+        elif isinstance(event, TrialReported):
+            told.setdefault(event.number, set()).add(event.step)
         elif isinstance(event, TrialFinished):
             ended.add(event.number)
     for record in records:
         if record.state.is_finished and record.number not in ended:
             if record.number not in started:
-                spool.append(started_event(record))
+                spool.append(started_event(record, tags))
             spool.append(finished_event(record))
+    return told
 
 
-def _started(config: StudyConfig, prepared: Prepared) -> StudyStarted:
+def _started(config: StudyConfig, prepared: Prepared, tags: Mapping[str, str]) -> StudyStarted:
     return StudyStarted(
         time=time.time(),
         study=config.study,
@@ -169,7 +177,7 @@ def _started(config: StudyConfig, prepared: Prepared) -> StudyStarted:
         tags={
             "hpo.searched": ", ".join(config.space.varying),
             "hpo.model": prepared.pretrained.source,
-            **{f"hpo.{name}": value for name, value in prepared.facts.items()},
+            **tags,
         },
         datasets=prepared.splits.records,
     )
@@ -181,7 +189,7 @@ def _conclude(
     """The winner, judged on the test split. Raises NoTrialFinishedError, and what judging raises."""
     complete = ranked(records, config.mode)
     if not complete:
-        reasons = sorted({record.reason for record in records if record.reason})
+        reasons = [record.reason for record in records if record.reason]
         raise NoTrialFinishedError(
             f"no trial of {config.study} finished, so there is no winner; "
             f"{'the last reason: ' + reasons[-1].strip().splitlines()[-1] if reasons else 'give it a larger budget'}"

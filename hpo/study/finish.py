@@ -11,6 +11,7 @@ from hpo.errors import ModelError
 from hpo.promotion import Evidence, decide
 from hpo.records import Answers, Decision, Record, TrialRecord
 from hpo.registry import Example, Registry, Version
+from hpo.runners.machine import cores
 from hpo.study.prepare import Prepared
 from hpo.tasks import metrics
 from hpo.training import checkpoint, device, inference, pretrained
@@ -90,8 +91,8 @@ class Finish:
             return task.collate(encoded, order, pad_id)
 
         where = device.pick_device(self.config.resources.gpus)
-        device.cap_threads(os.cpu_count() or 1)
-        logits = inference.logits(inference.load(folder, task.head, where), rows, collate, where)
+        device.cap_threads(cores())
+        logits = inference.logits(inference.load(folder, task.head, where), rows, collate, where, bf16=False)
         references = rows.flat["labels"]
         return Answers(
             predictions=task.predict(logits).tolist(),

@@ -108,6 +108,11 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def leave(number: int) -> None:
+    """End the driver in order, with 128 + the signal's number."""
+    raise SystemExit(128 + number)
+
+
 @contextmanager
 def on_signal(first: Callable[[int], None]) -> Iterator[None]:
     """Call `first` on the first SIGINT or SIGTERM; leave at once, with 128 + its number, on the second."""

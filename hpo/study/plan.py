@@ -15,6 +15,7 @@ from hpo.encoded import Encoded
 from hpo.errors import ServiceError, TrialError
 from hpo.report.plan import Disk, Memory, Plan, Time
 from hpo.report.screen import Screen
+from hpo.runners.machine import cores
 from hpo.space import Choice, Params, Scalar, Varying
 from hpo.study.folder import SAVED
 from hpo.study.forecast import Forecast, Job, Limits, forecast
@@ -81,9 +82,10 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
 def count_slots(resources: ResourcesConfig) -> int:
     """Trials that run on this machine at a time, as Ray counts it. ServiceError where none fits."""
     cpus, gpus = resources.cpus, resources.gpus
-    cores = max(os.cpu_count() or 1, cpus)
     devices = footprint.gpu_count() if gpus else 0
-    slots = min(cores // cpus, int(devices / gpus + 1e-9)) if gpus else cores // cpus
+    slots = max(cores(), cpus) // cpus
+    if gpus:
+        slots = min(slots, devices * int(1 / gpus + 1e-9))
     if slots < 1:
         raise ServiceError(
             f"resources: a trial asks for {gpus:g} gpus, but this machine has {devices}; lower resources.gpus"

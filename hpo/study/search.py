@@ -6,12 +6,12 @@ on; then the disk. Everything it does with a report may come twice and then chan
 
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from hpo.ledger import Ledger
+from hpo.ledger import PARTS, Ledger, part_of
 from hpo.records import (
     AnyEvent,
     Report,
@@ -24,6 +24,7 @@ from hpo.records import (
     Verdict,
 )
 from hpo.schedulers import Scheduler
+from hpo.training.hyperparameters import Hyperparameters
 
 BASELINE = "default"
 """Origin of the default configuration. It is never stopped early: what tuning buys is measured against it."""
@@ -34,14 +35,20 @@ class Running:
     """A trial in flight: what it has reported since it was (re)started in this process."""
 
     record: TrialRecord
-    known: dict[int, float] = field(default_factory=dict)
+    curve: dict[float, float]
     best: Report | None = None
+    last: Report | None = None
     epochs: float = 0.0
 
 
 @dataclass
 class StudySearch:
-    """Implements `runners.Search`. keep, keep_bytes: how many of the best checkpoints stay, within how many bytes."""
+    """Implements `runners.Search`.
+
+    trials, seconds, epochs: the budget; seconds of wall time, those of earlier drivers counted in. keep, keep_bytes:
+    how many of the best checkpoints stay, within how many bytes. told: steps by trial of which an earlier driver has
+    told already. tags: for every trial.
+    """
 
     ledger: Ledger
     scheduler: Scheduler
@@ -54,12 +61,14 @@ class StudySearch:
     epochs: float | None = None
     keep: int = 2
     keep_bytes: int = 4_000_000_000
+    told: dict[int, set[int]] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
     stopped_by: int | None = None
 
     def __post_init__(self) -> None:
         self._records = {record.number: record for record in self.ledger.records()}
         self._running: dict[int, Running] = {}
-        self._started = time.monotonic()
+        self._started = time.monotonic() - self.ledger.seconds_used
         self._used_up = False
         self._epochs_spent = sum(record.metrics.get("epochs", 0.0) for record in self._records.values())
         self._sign = 1.0 if self.mode == "max" else -1.0
@@ -100,8 +109,8 @@ class StudySearch:
             self._used_up = True
             return None
         self._records[record.number] = record
-        self._running[record.number] = Running(record, known=dict(record.curve))
-        self.emit(started_event(record))
+        self._running[record.number] = Running(record, curve=dict(record.curve))
+        self.emit(started_event(record, self.tags))
         ranked = self._ranked()
         return TrialConfig(
             number=record.number,
@@ -120,9 +129,12 @@ class StudySearch:
             running.best = report
         self._epochs_spent += max(0.0, report.metrics.get("epoch", 0.0) - running.epochs)
         running.epochs = max(running.epochs, report.metrics.get("epoch", 0.0))
-        if report.step not in running.known:
-            self.ledger.report(number, report.step, value)
-            running.known[report.step] = value
+        running.last = report
+        running.curve[part_of(report.progress) / PARTS] = value
+        self.ledger.report(number, report.progress, value)
+        told = self.told.setdefault(number, set())
+        if report.step not in told:
+            told.add(report.step)
             self.emit(
                 TrialReported(
                     time=time.time(),
@@ -134,32 +146,32 @@ class StudySearch:
             )
         verdict = self.scheduler.report(number, report.progress, self._sign * value)
         if report.done:
-            self._finish(running, report, TrialState.COMPLETE)
+            self._finish(running, TrialState.COMPLETE)
             return Verdict.STOP
         if verdict is Verdict.STOP and running.record.origin != BASELINE:
-            self._finish(running, report, TrialState.PRUNED, f"not among the best at {report.progress:.0%} of training")
+            self._finish(running, TrialState.PRUNED, f"not among the best at {report.progress:.0%} of training")
             return Verdict.STOP
         return Verdict.CONTINUE
 
     def failed(self, number: int, reason: str) -> None:
         if running := self._running.get(number):
-            self._finish(running, running.best, TrialState.FAILED, reason)
+            self._finish(running, TrialState.FAILED, reason)
 
-    def _finish(self, running: Running, last: Report | None, state: TrialState, reason: str | None = None) -> None:
-        number, best = running.record.number, running.best
+    def _finish(self, running: Running, state: TrialState, reason: str | None = None) -> None:
+        number, best, last = running.record.number, running.best, running.last
         metrics = {"epochs": running.epochs}
         if best is not None and last is not None:
             metrics |= {f"best_{name}": value for name, value in best.metrics.items() if name not in _PROGRESS}
             metrics |= {
                 "best_step": float(best.step),
-                "total_steps": float(round(last.step / last.progress)),
+                "steps": float(last.step),
                 "total_seconds": last.metrics.get("seconds", 0.0),
             }
         record = running.record.model_copy(
             update={
                 "state": state,
                 "value": best.metrics[self.metric] if best and state is TrialState.COMPLETE else None,
-                "curve": dict(sorted(running.known.items())),
+                "curve": dict(sorted(running.curve.items())),
                 "metrics": metrics,
                 "checkpoint": last.checkpoint if last else None,
                 "seconds": metrics.get("total_seconds"),
@@ -175,6 +187,8 @@ class StudySearch:
             seconds=record.seconds,
             reason=reason,
         )
+        if self.seconds is not None:
+            self.ledger.spend(time.monotonic() - self._started)
         self._records[number] = record
         del self._running[number]
         self.emit(finished_event(record))
@@ -187,8 +201,8 @@ class StudySearch:
 
     def _replay(self, record: TrialRecord) -> None:
         """Let the scheduler see again what a finished trial reported."""
-        for step, value in record.curve.items():
-            self.scheduler.report(record.number, step / record.metrics["total_steps"], self._sign * value)
+        for progress, value in record.curve.items():
+            self.scheduler.report(record.number, progress, self._sign * value)
 
     def _retain(self) -> None:
         """Remove the checkpoints of all but the best few; the default configuration's stays until the end."""
@@ -213,8 +227,19 @@ def ranked(records: Iterable[TrialRecord], mode: Literal["min", "max"]) -> list[
     return sorted(complete, key=lambda record: (sign * (record.value or 0.0), record.number))
 
 
-def started_event(record: TrialRecord) -> TrialStarted:
-    return TrialStarted(time=time.time(), number=record.number, origin=record.origin, params=record.params)
+def started_event(record: TrialRecord, tags: Mapping[str, str]) -> TrialStarted:
+    """`params` are all that the trial trains with: its own, and the defaults of the others."""
+    defaults = {name: value for name, value in Hyperparameters().model_dump().items() if value is not None}
+    if record.params.get("loss") != "focal":
+        del defaults["focal_gamma"]
+    seeds = {"hpo.seed_init": str(record.seeds.init), "hpo.seed_order": str(record.seeds.order)}
+    return TrialStarted(
+        time=time.time(),
+        number=record.number,
+        origin=record.origin,
+        params=defaults | record.params,
+        tags={**tags, **seeds},
+    )
 
 
 def finished_event(record: TrialRecord) -> TrialFinished:
@@ -223,7 +248,7 @@ def finished_event(record: TrialRecord) -> TrialFinished:
         number=record.number,
         state=record.state,
         metrics=record.metrics,
-        step=max(record.curve, default=0),
+        step=int(record.metrics.get("steps", 0)),
         reason=record.reason,
     )
 
@@ -232,5 +257,5 @@ def remove_strangers(checkpoints: Path, records: Iterable[TrialRecord]) -> None:
     """Remove folders that no finished trial points to: of trials that a crash cut off, and temporary ones."""
     wanted = {record.checkpoint.name for record in records if record.checkpoint}
     for folder in checkpoints.glob("*"):
-        if folder.name not in wanted:
+        if folder.name not in wanted and folder.is_dir():
             shutil.rmtree(folder)

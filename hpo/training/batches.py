@@ -28,15 +28,13 @@ def steps_per_epoch(rows: int, batch_size: int, accumulation: int) -> int:
     return math.ceil(math.ceil(rows / batch_size) / accumulation)
 
 
-def micro_batches(
-    lengths: Array, batch_size: int, accumulation: int, *, seed: int
-) -> Iterator[tuple[int, list[Array]]]:
-    """Endless: (epoch, the batches of one optimiser step)."""
+def micro_batches(lengths: Array, batch_size: int, accumulation: int, *, seed: int) -> Iterator[list[Array]]:
+    """Endless: the batches of one optimiser step after the other."""
     epoch = 0
     while True:
         batches = length_grouped(lengths, batch_size, seed=seed, epoch=epoch)
         for start in range(0, len(batches), accumulation):
-            yield epoch, batches[start : start + accumulation]
+            yield batches[start : start + accumulation]
         epoch += 1
 
 

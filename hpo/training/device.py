@@ -14,7 +14,7 @@ def has_bf16(device: torch.device) -> bool:
     """Whether bfloat16 is fast there: CUDA from Ampere on, a CPU with AMX or AVX512-bf16."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def autocast(device: torch.device, bf16: bool | None) -> tuple[AbstractContextManager[object], bool]:

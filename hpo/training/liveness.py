@@ -49,7 +49,7 @@ def _learning_rate(training: "Training") -> float:
     return max(float(group["initial_lr"]) for group in training.optimizer.param_groups)
 
 
-def _layerwise_decay(training: "Training") -> float:
+def _layerwise_decay(training: "Training") -> float | None:
     """The ratio of the rates of neighbouring depths, from the groups that hold the parameters."""
     depth = depths(training.model)
     rates: dict[int, float] = {}
@@ -57,6 +57,8 @@ def _layerwise_decay(training: "Training") -> float:
     for name, parameter in training.model.named_parameters():
         if id(parameter) in group_of:
             rates[depth[name]] = float(group_of[id(parameter)]["initial_lr"])
+    if len(rates) < 2:
+        return None  # all but the head is frozen: there is nothing to decay to
     top, next_to_it = sorted(rates)[-1], sorted(rates)[-2]
     return float((rates[next_to_it] / rates[top]) ** (1 / (top - next_to_it)))
 
@@ -93,6 +95,13 @@ def _batch_size(training: "Training") -> int:
     return training.hyper.per_device_train_batch_size if largest == everything else largest
 
 
+def _accumulation(training: "Training") -> int:
+    """Micro-batches in the first step; an epoch may not have as many as were asked for."""
+    asked = training.hyper.gradient_accumulation_steps
+    found = len(next(training.steps()))
+    return asked if found == min(asked, len(training.first_epoch())) else found
+
+
 def _epochs(training: "Training") -> float:
     per_epoch = training.steps_per_epoch
     asked = training.hyper.num_train_epochs
@@ -106,7 +115,7 @@ def _loss(training: "Training") -> str | None:
 OBSERVERS: Mapping[str, Callable[["Training"], Scalar | None]] = {
     "learning_rate": _learning_rate,
     "per_device_train_batch_size": _batch_size,
-    "gradient_accumulation_steps": lambda training: training.accumulation,
+    "gradient_accumulation_steps": _accumulation,
     "num_train_epochs": _epochs,
     "warmup_ratio": _warmup_ratio,
     "lr_scheduler_type": _lr_scheduler_type,
@@ -114,7 +123,7 @@ OBSERVERS: Mapping[str, Callable[["Training"], Scalar | None]] = {
     "adam_beta1": lambda training: training.optimizer.param_groups[0]["betas"][0],
     "adam_beta2": lambda training: training.optimizer.param_groups[0]["betas"][1],
     "adam_epsilon": lambda training: training.optimizer.param_groups[0]["eps"],
-    "max_grad_norm": lambda training: training.max_grad_norm,
+    "max_grad_norm": lambda training: training.clip.max_norm,
     "hidden_dropout_prob": _dropout("hidden_dropout_prob"),
     "attention_probs_dropout_prob": _dropout("attention_probs_dropout_prob"),
     "classifier_dropout": _dropout("classifier_dropout"),

@@ -5,7 +5,7 @@ Explicit PyTorch. Must not know Ray, MLflow, or why it is stopped: whoever pulls
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,17 @@ _CHECK_EVERY = {"cpu": 1, "cuda": 16}
 
 Score = Callable[[Array, Array], dict[str, float]]
 """(logits, references) -> metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Scales the gradients to a norm of max_norm where it is larger; 0 leaves them as they are."""
+
+    max_norm: float
+
+    def __call__(self, parameters: Iterable[nn.Parameter]) -> None:
+        if self.max_norm > 0:
+            nn.utils.clip_grad_norm_(parameters, self.max_norm)
 
 
 @dataclass
@@ -45,6 +56,7 @@ class Training:
     score: Score
     dropouts: Callable[[str], list[str]]
     where: torch.device
+    clip: Clip
     order_seed: int
     total_steps: int
     steps_per_epoch: int
@@ -58,14 +70,6 @@ class Training:
         return len(self.train)
 
     @property
-    def accumulation(self) -> int:
-        return self.hyper.gradient_accumulation_steps
-
-    @property
-    def max_grad_norm(self) -> float:
-        return self.hyper.max_grad_norm
-
-    @property
     def model_config(self) -> dict[str, Any]:
         """As `save_pretrained` would write it."""
         config: Any = self.model.config
@@ -75,6 +79,15 @@ class Training:
     def copy_weights(self) -> dict[str, torch.Tensor]:
         """On the CPU, as they are now."""
         return {name: part.detach().to("cpu", copy=True) for name, part in self.model.state_dict().items()}
+
+    def steps(self) -> Iterator[list[Array]]:
+        """Endless: the micro-batches of one optimiser step after the other."""
+        return batches.micro_batches(
+            self.train.ragged["input_ids"].lengths,
+            self.hyper.per_device_train_batch_size,
+            self.hyper.gradient_accumulation_steps,
+            seed=self.order_seed,
+        )
 
     def first_epoch(self) -> list[Array]:
         return batches.length_grouped(
@@ -99,22 +112,17 @@ def train(training: Training, evaluate_at: frozenset[int]) -> Iterator[Evaluatio
     Raises DivergedError as soon as a loss or a metric is not finite.
     """
     model, hyper = training.model, training.hyper
-    lengths = training.train.ragged["input_ids"].lengths
     parameters = [part for part in model.parameters() if part.requires_grad]
     check_every = _CHECK_EVERY[training.where.type]
     torch.manual_seed(training.order_seed)  # dropout
     model.train()
     losses: list[torch.Tensor] = []
     started, seen, trained = time.perf_counter(), 0, 0.0
-    stream = batches.micro_batches(
-        lengths, hyper.per_device_train_batch_size, hyper.gradient_accumulation_steps, seed=training.order_seed
-    )
-    for step, (_, micro) in zip(range(1, training.total_steps + 1), stream, strict=False):
+    for step, micro in zip(range(1, training.total_steps + 1), training.steps(), strict=False):
         set_rate(training.optimizer, training.factor(step - 1))
         rows = sum(len(batch) for batch in micro)
         losses.append(sum((_backward(training, batch, rows) for batch in micro), start=torch.zeros(())))
-        if hyper.max_grad_norm > 0:
-            nn.utils.clip_grad_norm_(parameters, hyper.max_grad_norm)
+        training.clip(parameters)
         training.optimizer.step()
         training.optimizer.zero_grad(set_to_none=True)
         seen += rows
@@ -154,4 +162,4 @@ def _backward(training: Training, rows: Array, rows_of_step: int) -> torch.Tenso
         logits = training.model(**inputs).logits
     share = training.loss(logits, labels).sum() / rows_of_step
     share.backward()  # type: ignore[no-untyped-call]
-    return share.detach().cpu() if training.where.type == "cpu" else share.detach()
+    return share.detach()

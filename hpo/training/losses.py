@@ -7,6 +7,9 @@ from torch.nn import functional
 
 from hpo.training.hyperparameters import Hyperparameters
 
+_TINY = 1e-6
+"""Below it the power's gradient overflows where gamma is below 1."""
+
 
 @dataclass(frozen=True, slots=True)
 class CrossEntropy:
@@ -30,7 +33,7 @@ class Focal:
             logits.float(), labels, label_smoothing=self.label_smoothing, reduction="none"
         )
         right = logits.float().softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-        return (1.0 - right) ** self.gamma * entropy
+        return (1.0 - right).clamp_min(_TINY) ** self.gamma * entropy
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,10 +34,10 @@ def trials() -> list[TrialRecord]:
         state = TrialState.FAILED if number == 9 else TrialState.PRUNED if number % 4 == 3 else TrialState.COMPLETE
         top = 0.78 - 0.05 * (math.log10(rate) + 3.7) ** 2 - 0.01 * focal
         reached = {TrialState.COMPLETE: 4, TrialState.PRUNED: 2, TrialState.FAILED: 1}[state]
-        steps = 63 * 32 // params["per_device_train_batch_size"]
-        curve = {steps * i: top - 0.3 * math.exp(-1.1 * i) for i in range(1, reached + 1)}
+        params["num_train_epochs"] = 4
+        curve = {i / 4: top - 0.3 * math.exp(-1.1 * i) for i in range(1, reached + 1)}
         if state is TrialState.FAILED:
-            curve[steps * 2] = math.nan
+            curve[0.5] = math.nan
         made.append(
             TrialRecord(
                 number=number,

@@ -47,15 +47,15 @@ def test_params_that_no_trial_has_get_no_panel(summary, trials, space):
     assert drawn.axes[0].get_xscale() == "log"
 
 
-def test_curves_run_over_rows_so_that_batch_sizes_compare(summary, trials):
+def test_curves_run_over_epochs_so_that_trials_of_any_length_compare(summary, trials):
     axes = draw_curves(summary, trials).axes[0]
-    assert axes.get_xlabel() == "training rows seen"
-    assert max(max(line.get_xdata()) for line in axes.lines) == 63 * 32 * 4
+    assert axes.get_xlabel() == "epochs trained"
+    assert max(max(line.get_xdata()) for line in axes.lines) == 4.0
 
 
-def test_curves_run_over_steps_where_no_batch_size_is_known(summary, trials):
+def test_curves_run_over_the_part_trained_where_no_epochs_are_known(summary, trials):
     bare = [trial.model_copy(update={"params": {}}) for trial in trials]
-    assert draw_curves(summary, bare).axes[0].get_xlabel() == "optimiser steps"
+    assert draw_curves(summary, bare).axes[0].get_xlabel() == "part of the trial's own training"
 
 
 @pytest.mark.parametrize("curve", [{}, {10: math.nan}])

@@ -12,7 +12,17 @@ import ray.cloudpickle
 
 from hpo.errors import DivergedError, ServiceError
 from hpo.ledger import Ledger
-from hpo.records import AnyEvent, Objective, Report, TrialConfig, TrialFinished, TrialReported, TrialStarted, TrialState
+from hpo.records import (
+    AnyEvent,
+    Objective,
+    Report,
+    TrialConfig,
+    TrialFinished,
+    TrialReported,
+    TrialStarted,
+    TrialState,
+    Verdict,
+)
 from hpo.runners.inline import InlineRunner
 from hpo.runners.ray import RayRunner
 from hpo.runners.toy import ToyObjective
@@ -90,6 +100,26 @@ def test_ray_records_every_kind_of_failure_and_goes_on(tmp_path: Path) -> None:
     assert "nobody expected this" in (records[2].reason or "")
     assert records[3].reason == "its process died 3 times"
     assert all(record.value is None for record in records.values() if record.state is TrialState.FAILED)
+
+
+@pytest.mark.parametrize("when", ["ask", "report"])
+def test_what_the_search_raises_comes_out_whole(tmp_path: Path, when: str) -> None:
+    own = search(tmp_path, 4, FifoConfig())
+
+    class Breaking(StudySearch):
+        def ask(self) -> TrialConfig | None:
+            if when == "ask" and len(self.records) == 1:
+                raise ServiceError("storage: no space left")
+            return super().ask()
+
+        def report(self, number: int, report: Report) -> Verdict:
+            if when == "report" and number == 1:
+                raise ServiceError("storage: no space left")
+            return super().report(number, report)
+
+    breaking = Breaking(**{name: getattr(own, name) for name in own.__dataclass_fields__})
+    with pytest.raises(ServiceError, match="no space left"):
+        RayRunner(ToyObjective(), at_most=1).run(breaking)
 
 
 def test_the_driver_s_signal_handlers_survive_ray(tmp_path: Path) -> None:

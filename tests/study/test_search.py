@@ -57,7 +57,7 @@ def test_the_value_is_the_best_of_the_curve_in_the_metric_s_direction(
     assert record.state is TrialState.COMPLETE
     assert record.value == best
     assert record.metrics["best_loss"] == best
-    assert record.metrics["total_steps"] == 9
+    assert record.metrics["steps"] == 9
 
 
 def test_minimising_keeps_the_lowest(make: MakeSearch) -> None:
@@ -79,7 +79,7 @@ def test_asha_under_minimising_stops_the_higher_loss(make: MakeSearch) -> None:
     record = search.records[second.number]
     assert record.state is TrialState.PRUNED
     assert record.value is None
-    assert record.curve == {1: 0.9}
+    assert record.curve == {0.111111: 0.9}
 
 
 def test_the_default_configuration_is_never_stopped_early(make: MakeSearch) -> None:
@@ -129,6 +129,25 @@ def test_a_trial_that_starts_again_repeats_no_report(make: MakeSearch) -> None:
         search.report(config.number, report(1, 0.4))
         search.report(config.number, report(3, 0.5))
     assert [event.kind for event in events] == ["trial_started", "trial_reported", "trial_reported"]
+
+
+def test_a_trial_that_fails_right_after_a_resume_leaves_a_study_that_can_be_opened(make: MakeSearch) -> None:
+    config = make("max", AshaConfig()).ask()
+    assert config is not None
+    first = make("max", AshaConfig())
+    assert first.ask() is not None
+    first.report(config.number, report(1, 0.4))
+    second = make("max", AshaConfig())
+    assert second.ask() is not None
+    second.failed(config.number, "its process died")
+    assert make("max", AshaConfig()).records[0].state is TrialState.FAILED
+
+
+def test_wall_time_is_counted_over_all_drivers(make: MakeSearch) -> None:
+    search = make("max", seconds=3600.0)
+    search.ledger.spend(3601.0)
+    assert make("max", seconds=3600.0).exhausted
+    assert not make("max", seconds=7200.0).exhausted
 
 
 def test_each_budget_ends_the_asking(make: MakeSearch) -> None:

@@ -134,6 +134,30 @@ def test_all_sampled_values_are_live_in_the_training(objective: TrialObjective) 
     assert run(objective, **SAMPLED)[-1].done
 
 
+SABOTAGE = {
+    "gradient_accumulation_steps": lambda training: setattr(
+        training, "steps", lambda: iter([training.first_epoch()[:1]])
+    ),
+    "max_grad_norm": lambda training: setattr(training, "clip", type(training.clip)(9.0)),
+    "learning_rate": lambda training: [group.update(initial_lr=1.0) for group in training.optimizer.param_groups],
+    "weight_decay": lambda training: [group.update(weight_decay=0.5) for group in training.optimizer.param_groups],
+    "warmup_ratio": lambda training: setattr(training, "factor", lambda step: 1.0),
+    "lr_scheduler_type": lambda training: setattr(training, "factor", lambda step: 0.4),
+    "num_train_epochs": lambda training: setattr(training, "total_steps", 7),
+    "per_device_train_batch_size": lambda training: setattr(training, "first_epoch", lambda: [np.arange(3)]),
+    "frozen_layers": lambda training: [part.requires_grad_() for part in training.model.parameters()],
+    "layerwise_lr_decay": lambda training: [group.update(initial_lr=2e-3) for group in training.optimizer.param_groups],
+}
+
+
+@pytest.mark.parametrize("name", sorted(SABOTAGE))
+def test_a_training_that_lost_a_value_is_noticed(objective: TrialObjective, name: str) -> None:
+    training = objective._prepare(trial(**SAMPLED))
+    SABOTAGE[name](training)
+    with pytest.raises(DeadParameterError, match=f"{name}="):
+        liveness.assert_live(training, {name: SAMPLED[name]})
+
+
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
 def test_every_schedule_is_told_apart(objective: TrialObjective, schedule: str) -> None:
     training = objective._prepare(trial(lr_scheduler_type=schedule, warmup_ratio=0.1))
@@ -141,7 +165,7 @@ def test_every_schedule_is_told_apart(objective: TrialObjective, schedule: str) 
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLED))
-def test_a_value_that_did_not_arrive_fails_the_trial_loudly(objective: TrialObjective, name: str) -> None:
+def test_a_value_that_is_not_the_sampled_one_fails_the_trial_loudly(objective: TrialObjective, name: str) -> None:
     training = objective._prepare(trial(**SAMPLED))
     other = {"lr_scheduler_type": "linear", "loss": "cross_entropy", "bf16": True}.get(name)
     wrong = other if other is not None else SAMPLED[name] * 1.5 + 1  # type: ignore[operator]
