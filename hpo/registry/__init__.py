@@ -8,22 +8,21 @@ A served model takes `{"inputs": ["one text", ...]}`, and for sentence pairs
 `{"predictions": [{"label": ..., "score": ...}, ...]}`, where the score of a regression is its number.
 """
 
-import hashlib
 import json
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hpo.errors import ModelError
 from hpo.mlflow_client import open_client, translated
 from hpo.records import Decision
+from hpo.registry import files, words
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,9 +31,10 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
-WEIGHTS = "model.safetensors"
+DECISION = "hpo.decision"
+"""The tag of a version that holds its Decision, as JSON."""
+
 _PIPELINES = {"sequence-classification": "text-classification"}
-_MODEL = "model"
 
 Example: TypeAlias = str | tuple[str, str]
 """A text, or a pair of texts."""
@@ -70,58 +70,58 @@ class Registry:
 
     def resolve(self, uri: str) -> Version:
         """The version that models:/NAME@ALIAS or models:/NAME/NUMBER means. Raises ModelError where there is none."""
-        rest = uri.removeprefix("models:/").strip("/")
-        name, at, alias = rest.partition("@")
-        if at:
-            found = self._by_alias(name, alias)
-        else:
-            name, _, number = rest.partition("/")
-            if not number.isdecimal():
-                raise ModelError(f"{uri}: this names no version; write models:/NAME@champion or models:/NAME/3")
-            found = self._by_number(name, int(number))
+        found = self._find(uri)
         if found is None:
-            raise ModelError(f"{uri}: the registry has no such version; it has {self._known(name)}")
+            raise ModelError(f"{uri}: the registry has no such version; it has {self._known(uri)}")
         return found
+
+    def has(self, uri: str) -> bool:
+        """Whether there is (still) a version that `uri` means, by one request. Raises ModelError where it names none."""
+        return self._find(uri) is not None
 
     def fetch(self, version: Version, folder: Path) -> Path:
         """Copy the model below `folder`: weights, config and tokenizer in one folder, which is returned. Beside them
         `task.json`: the task and its labels, as they were registered.
 
-        Raises ModelError where the version's files are gone or incomplete.
+        Raises ModelError where the version or some of its files are gone, ServiceError where they can't be asked for.
         """
+        source = f"models:/{version.name}/{version.number}"
         target = folder / f"version-{version.number}"
         shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
         with translated(self._uri):
             from mlflow.exceptions import MlflowException
 
             client = self._client
+            target.mkdir(parents=True)
             try:
                 client.get_model_version(version.name, str(version.number))
                 with _addressed(self._uri):
                     from mlflow.artifacts import download_artifacts
-                    from mlflow.models import Model
 
-                    source = f"models:/{version.name}/{version.number}"
                     whole = Path(download_artifacts(source, dst_path=str(target), registry_uri=self._uri))
-                    metadata = Model.load(str(whole)).metadata or {}
-            except (MlflowException, OSError) as error:
+            except MlflowException as error:
+                if not _is_absent(error):
+                    raise
+                said = str(error).strip().partition("\n")[0][:300]
                 raise ModelError(
-                    f"models:/{version.name}/{version.number}: its files can't be fetched ({_first_line(error)}); "
-                    "register the model again, or bring its artifacts back"
+                    f"{source}: it is gone ({said}); name another version, or register it again"
                 ) from error
-        model = whole / _MODEL
-        for part in sorted((whole / "components").rglob("*")):  # MLflow keeps the tokenizer apart from the weights
-            if part.is_file():
-                part.rename(model / part.name)
-        if "hpo" in metadata:
-            (model / "task.json").write_text(json.dumps(metadata["hpo"]), "utf-8")
-        for name in (WEIGHTS, "config.json", "tokenizer.json"):
-            if not (model / name).is_file():
-                raise ModelError(
-                    f"models:/{version.name}/{version.number}: {name} is missing; register the model again"
-                )
-        return model
+            return files.gather(whole, source)
+
+    def decided(self, name: str, run_id: str, checkpoint: Path) -> tuple[Version, Decision] | None:
+        """What `register` did already with the same weights of the same run: the version, under the alias that it has
+        now, and the decision that is stored on it. None where it did nothing that counts.
+
+        A version without an alias is one that a crash kept from its alias, or that a later one took it from:
+        `register` with that decision gives it in the first case, and changes nothing in the second.
+        """
+        digest = files.sha256_of_weights(checkpoint)
+        with translated(self._uri):
+            there = self._registered(name, run_id, digest)
+            if there is None or (decision := _decision(there)) is None:
+                return None
+            there = self._client.get_model_version(name, there.version)  # a search does not tell aliases
+        return _version(there, next((own for own in (CHAMPION, CHALLENGER) if own in there.aliases), None)), decision
 
     def register(
         self,
@@ -140,26 +140,37 @@ class Registry:
 
         pipeline: of `transformers`, over that checkpoint (MLflow 3.17 can't read the folder itself with transformers
         5.23). The run may have ended. examples: a few rows as users will send them. The same weights of the same run
-        are registered once: repeating a call that a crash cut short finishes it.
+        are registered once: repeating a call that a crash cut short finishes it, by the decision that was stored then
+        whatever is given now, and takes no alias from a later version.
         """
-        digest = _sha256(checkpoint / WEIGHTS)
+        digest = files.sha256_of_weights(checkpoint)
         with translated(self._uri):
             there = self._registered(name, run_id, digest)
             if there is None:
                 model_id = self._log_model(name, pipeline, decision, run_id, task, labels, examples)
-                there = self._create_version(name, run_id, model_id, {"hpo.sha256": digest, **tags})
-            alias = CHAMPION if decision.verdict == "promote" else CHALLENGER
+                given = {"hpo.sha256": digest, DECISION: decision.model_dump_json(), **tags}
+                about = words.of_model(name, json.loads(task.model_dump_json()), labels)
+                there = self._create_version(name, run_id, model_id, given, about)
+            decision = _decision(there) or decision
             self._write_decision(there, decision)
-            self._client.set_registered_model_alias(name, alias, there.version)
-            number = int(there.version)
-            tags = dict(self._client.get_model_version(name, there.version).tags)
-        return Version(name=name, number=number, run_id=run_id, alias=alias, tags=tags)
+            alias = self._move_alias(there, CHAMPION if decision.verdict == "promote" else CHALLENGER)
+            return _version(self._client.get_model_version(name, there.version), alias)
 
     @property
     def _client(self) -> "MlflowClient":
         if self._open is None:
             self._open = open_client(self._uri)
         return self._open
+
+    def _find(self, uri: str) -> Version | None:
+        rest = uri.removeprefix("models:/").strip("/")
+        name, at, alias = rest.partition("@")
+        if at:
+            return self._by_alias(name, alias)
+        name, _, number = rest.partition("/")
+        if not number.isdecimal():
+            raise ModelError(f"{uri}: this names no version; write models:/NAME@champion or models:/NAME/3")
+        return self._by_number(name, int(number))
 
     def _by_alias(self, name: str, alias: str) -> Version | None:
         with translated(self._uri):
@@ -184,8 +195,9 @@ class Registry:
                     return None
                 raise
 
-    def _known(self, name: str) -> str:
+    def _known(self, uri: str) -> str:
         """What there is instead, in words."""
+        name = uri.removeprefix("models:/").strip("/").partition("@")[0].partition("/")[0]
         with translated(self._uri):
             models = {model.name: model for model in self._client.search_registered_models()}
         if name not in models:
@@ -212,7 +224,7 @@ class Registry:
 
         described = json.loads(task.model_dump_json())
         run = self._client.get_run(run_id)
-        model = self._client.create_logged_model(run.info.experiment_id, name=_MODEL, source_run_id=run_id)
+        model = self._client.create_logged_model(run.info.experiment_id, name=files.MODEL, source_run_id=run_id)
         pipeline.model.name_or_path = f"checkpoint of {name}"  # what looks like an id is looked up on the Hub
         limits = {"truncation": True, "max_length": described["max_length"]}
         with _addressed(self._uri):
@@ -220,30 +232,40 @@ class Registry:
 
             transformers.log_model(
                 pipeline,
-                name=_MODEL,
+                name=files.MODEL,
                 model_id=model.model_id,
                 task=_PIPELINES[described["type"]],
                 pip_requirements=[f"{library}=={_release(library)}" for library in ("torch", "transformers")],
                 input_example=_input_example(examples),
                 signature=_signature(examples),
                 model_config=limits,
-                model_card=_Card(_words(decision)),
+                model_card=words.Card(words.of_version(decision)),
                 metadata={"hpo": {"task": described, "labels": list(labels)}},
             )
         self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
         self._client.finalize_logged_model(model.model_id, "READY")
         return str(model.model_id)
 
-    def _create_version(self, name: str, run_id: str, model_id: str, tags: dict[str, str]) -> "ModelVersion":
+    def _create_version(
+        self, name: str, run_id: str, model_id: str, tags: dict[str, str], about: str
+    ) -> "ModelVersion":
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.create_registered_model(name)
+            self._client.create_registered_model(name, description=about)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         location = self._client.get_logged_model(model_id).artifact_location
         return self._client.create_model_version(name, location, run_id, tags=tags, model_id=model_id)
+
+    def _move_alias(self, version: "ModelVersion", alias: str) -> str | None:
+        """The alias, or None where a later version has it: what was decided after this version stands."""
+        holder = self._by_alias(version.name, alias)
+        if holder is not None and holder.number > int(version.version):
+            return None
+        self._client.set_registered_model_alias(version.name, alias, version.version)
+        return alias
 
     def _write_decision(self, version: "ModelVersion", decision: Decision) -> None:
         name, number = version.name, version.version
@@ -254,26 +276,14 @@ class Registry:
             "p_value": decision.p_value,
         }
         tags = {f"hpo.{key}": f"{value:.6g}" for key, value in figures.items() if value is not None}
-        tags |= {"hpo.verdict": decision.verdict, "hpo.reasons": "; ".join(decision.reasons)}
+        tags |= {
+            DECISION: decision.model_dump_json(),
+            "hpo.verdict": decision.verdict,
+            "hpo.reasons": "; ".join(decision.reasons),
+        }
         for key, value in tags.items():
             self._client.set_model_version_tag(name, number, key, value)
-        self._client.update_model_version(name, number, _words(decision))
-
-
-@dataclass(frozen=True)
-class _CardData:
-    license: str = "other"
-
-    def to_dict(self) -> dict[str, str]:
-        return {}
-
-
-@dataclass(frozen=True)
-class _Card:
-    """In the shape of huggingface_hub's ModelCard: without one, MLflow asks the Hub for a card."""
-
-    text: str
-    data: _CardData = field(default_factory=_CardData)
+        self._client.update_model_version(name, number, words.of_version(decision))
 
 
 def _version(found: "ModelVersion", alias: str | None) -> Version:
@@ -282,11 +292,12 @@ def _version(found: "ModelVersion", alias: str | None) -> Version:
     )
 
 
-def _words(decision: Decision) -> str:
-    """The decision for people, in Markdown."""
-    verdict = "Promoted to champion" if decision.verdict == "promote" else "Registered as challenger, not promoted"
-    first, *rest = decision.reasons
-    return "\n".join([f"{verdict}: {first}", "", *(f"- {reason}" for reason in rest), ""])
+def _decision(version: "ModelVersion") -> Decision | None:
+    """None for a version from elsewhere, and for one that was made before decisions were stored."""
+    try:
+        return Decision.model_validate_json(version.tags.get(DECISION, ""))
+    except ValidationError:
+        return None
 
 
 def _input_example(examples: Sequence[Example]) -> Any:
@@ -313,22 +324,10 @@ def _release(library: str) -> str:
     return version_of(library).partition("+")[0]
 
 
-def _sha256(path: Path) -> str:
-    try:
-        with open(path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except FileNotFoundError as error:
-        raise ModelError(f"{path}: there is no such file, so there is nothing to register") from error
-
-
 def _is_absent(error: Exception) -> bool:
     """Whether MLflow means that a name, an alias or a version does not exist."""
     code = getattr(error, "error_code", "")
     return code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "alias" in str(error))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:300]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hpo.encoded import Array, Encoded
+from hpo.errors import ModelError
 from hpo.training import batches, device
 from hpo.training.pretrained import quiet
 
@@ -45,13 +46,24 @@ def to_tensors(arrays: Mapping[str, Array], where: torch.device) -> dict[str, to
 
 
 def load(folder: Path, head: str, where: torch.device) -> nn.Module:
-    """A finished model from a folder written by `save_pretrained` or by `checkpoint.write`."""
+    """A finished model from a folder written by `save_pretrained` or by `checkpoint.write`.
+
+    Raises ModelError where its files are damaged, or are not those of such a model.
+    """
     import transformers
+    from safetensors import SafetensorError
 
     quiet()
-    model: nn.Module = getattr(transformers, head).from_pretrained(
-        folder, attn_implementation="sdpa", dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-    )
+    try:
+        model: nn.Module = getattr(transformers, head).from_pretrained(
+            folder, attn_implementation="sdpa", dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise ModelError(
+            f"{folder}: its weights can't be loaded ({said}); bring the folder back as `save_pretrained` wrote it, "
+            "or name another model"
+        ) from error
     return model.to(where).eval()
 
 
