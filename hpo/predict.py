@@ -177,7 +177,6 @@ def _labels(folder: Path) -> tuple[str, ...]:
 def _logits(model: Model, table: "pa.Table", batch_size: int | None) -> "Array":
     """(rows, outputs) float32, in the order of the rows; in fp32 whatever the hardware has."""
     import numpy as np
-    from safetensors import SafetensorError
 
     from hpo.encoded import Encoded, Ragged
     from hpo.training import device, inference, pretrained
@@ -185,10 +184,7 @@ def _logits(model: Model, table: "pa.Table", batch_size: int | None) -> "Array":
     tokenizer = pretrained.load_tokenizer(model.folder)
     encoded = model.task.encode(table, model.labels, tokenizer)
     where = device.pick_device(1.0)
-    try:
-        network = inference.load(model.folder, model.task.head, where)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{model.folder}: its weights can't be loaded ({_first_line(error)})") from error
+    network = inference.load(model.folder, model.task.head, where)
 
     def part(rows: "Array") -> Encoded:
         ragged = {name: Ragged.of([column[row].tolist() for row in rows]) for name, column in encoded.ragged.items()}
@@ -225,10 +221,6 @@ def _answers(model: Model, logits: "Array", all_scores: bool) -> dict[str, list[
 def _rounded(shares: "Array") -> list[float]:
     """Six digits: what is beyond them differs from one machine to the next."""
     return [round(float(share), 6) for share in shares]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -197,6 +197,18 @@ def test_a_damaged_model_is_refused(
     assert "can't be loaded" in capsys.readouterr().err
 
 
+def test_a_server_that_dies_before_the_model_came_is_code_4(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = open_client(uri)
+    client.create_registered_model("toy")
+    client.create_model_version("toy", "http://127.0.0.1:9/api/2.0/mlflow-artifacts/artifacts/model")
+    client.set_registered_model_alias("toy", "champion", "1")
+    assert answer("models:/toy@champion", rows, tmp_path / "out.csv", "--tracking-uri", uri) == 4
+    assert "127.0.0.1" in capsys.readouterr().err
+
+
 def test_a_tab_in_a_text_does_not_fit_into_a_tsv(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tiny_bert import write_tiny_bert
 from hpo.errors import ModelError, ServiceError
 from hpo.mlflow_client import open_client
 from hpo.records import Decision
-from hpo.registry import Registry, Version
+from hpo.registry import Registry, Version, words
 from hpo.tasks import SequenceClassification
 
 # MLflow's own queries ask SQLAlchemy for a loader that is on its way out.
@@ -198,6 +198,148 @@ def test_a_version_without_its_files_cannot_be_fetched(uri: str, run_id: str, cl
         Registry(uri).fetch(version, tmp_path / "fetched")
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "MLmodel"])
+def test_a_version_without_one_of_its_files_is_incomplete(
+    name: str, uri: str, run_id: str, classifier: Path, tmp_path: Path
+) -> None:
+    version = register(uri, run_id, classifier)
+    for path in (tmp_path / "mlartifacts").rglob(name):
+        path.unlink()
+    with pytest.raises(ModelError, match=f"models:/toy/1: {name} is missing"):
+        Registry(uri).fetch(version, tmp_path / "fetched")
+
+
+def test_a_version_with_a_garbled_description_cannot_be_fetched(
+    uri: str, run_id: str, classifier: Path, tmp_path: Path
+) -> None:
+    version = register(uri, run_id, classifier)
+    next((tmp_path / "mlartifacts").rglob("MLmodel")).write_text("flavors: [\n")
+    with pytest.raises(ModelError, match="its MLmodel is no description"):
+        Registry(uri).fetch(version, tmp_path / "fetched")
+
+
+def test_a_deleted_version_is_gone_and_cannot_be_fetched(
+    uri: str, run_id: str, classifier: Path, tmp_path: Path
+) -> None:
+    version, registry = register(uri, run_id, classifier), Registry(uri)
+    assert registry.has("models:/toy/1")
+    assert registry.has("models:/toy@champion")
+    MlflowClient(uri).delete_model_version("toy", "1")
+    assert not registry.has("models:/toy/1")
+    assert not registry.has("models:/toy@champion")
+    assert not registry.has("models:/other/1")
+    with pytest.raises(ModelError, match="names no version"):
+        registry.has("models:/toy")
+    with pytest.raises(ModelError, match="models:/toy/1: it is gone"):
+        registry.fetch(version, tmp_path / "fetched")
+
+
+def test_a_store_that_does_not_answer_is_no_verdict_on_its_model(
+    uri: str, run_id: str, classifier: Path, tmp_path: Path
+) -> None:
+    version = register(uri, run_id, classifier)
+    away = Registry("http://127.0.0.1:9")
+    for ask in (
+        lambda: away.fetch(version, tmp_path / "fetched"),
+        lambda: away.has(version.uri),
+        lambda: away.decided("toy", run_id, classifier),
+    ):
+        with pytest.raises(ServiceError, match="check that the service is up"):
+            ask()
+    (tmp_path / "a file").touch()
+    with pytest.raises(ServiceError, match="its disk"):
+        Registry(uri).fetch(version, tmp_path / "a file")
+
+
+@pytest.mark.service
+def test_a_server_that_dies_is_no_verdict_and_its_missing_files_are(classifier: Path, tmp_path: Path) -> None:
+    with tracking_server(tmp_path) as (uri, stop):
+        client = open_client(uri)
+        run = client.create_run(client.create_experiment("toy"))
+        version, registry = register(uri, run.info.run_id, classifier), Registry(uri)
+        assert (registry.fetch(version, tmp_path / "fetched") / "model.safetensors").is_file()
+        next((tmp_path / "artifacts").rglob("model.safetensors")).unlink()
+        with pytest.raises(ModelError, match=r"model\.safetensors is missing"):
+            registry.fetch(version, tmp_path / "fetched")
+        shutil.rmtree(tmp_path / "artifacts")
+        with pytest.raises(ModelError, match="is missing"):
+            registry.fetch(version, tmp_path / "fetched")
+        stop()
+        with pytest.raises(ServiceError, match="check that the service is up"):
+            registry.fetch(version, tmp_path / "fetched")
+
+
+def test_a_decision_is_known_again_by_run_and_weights(uri: str, run_id: str, classifier: Path, tmp_path: Path) -> None:
+    registry, other = Registry(uri), write_tiny_bert(tmp_path / "other", seed=1)
+    assert registry.decided("toy", run_id, classifier) is None
+    register(uri, run_id, classifier)
+    known = registry.decided("toy", run_id, classifier)
+    assert known is not None
+    assert (known[0].number, known[0].alias, known[1]) == (1, "champion", decision())
+    assert registry.decided("toy", run_id, other) is None
+    assert registry.decided("toy", "another run", classifier) is None
+    assert registry.decided("another", run_id, classifier) is None
+
+
+def test_what_was_decided_once_is_not_reversed_by_registering_again(uri: str, run_id: str, classifier: Path) -> None:
+    register(uri, run_id, classifier)
+    assert register(uri, run_id, classifier, verdict="keep").alias == "champion"
+    known = Registry(uri).decided("toy", run_id, classifier)
+    assert known is not None
+    assert known[1].verdict == "promote"
+    assert "Promoted" in MlflowClient(uri).get_model_version("toy", "1").description
+
+
+def test_a_crash_before_the_alias_is_completed_by_the_stored_decision(uri: str, run_id: str, classifier: Path) -> None:
+    register(uri, run_id, classifier)
+    MlflowClient(uri).delete_registered_model_alias("toy", "champion")  # as it stood in between
+    known = Registry(uri).decided("toy", run_id, classifier)
+    assert known is not None
+    assert (known[0].uri, known[1]) == ("models:/toy/1", decision())
+    assert register(uri, run_id, classifier).uri == "models:/toy@champion"
+    champion = Registry(uri).champion("toy")
+    assert champion is not None
+    assert champion.number == 1
+
+
+def test_registering_again_takes_no_alias_from_a_later_version(
+    uri: str, run_id: str, classifier: Path, tmp_path: Path
+) -> None:
+    register(uri, run_id, classifier)
+    register(uri, run_id, write_tiny_bert(tmp_path / "later", seed=1))
+    assert register(uri, run_id, classifier).uri == "models:/toy/1"
+    champion = Registry(uri).champion("toy")
+    assert champion is not None
+    assert champion.number == 2
+
+
+def test_a_registered_model_says_what_it_is_and_how_to_ask_it(uri: str, run_id: str, classifier: Path) -> None:
+    register(uri, run_id, classifier)
+    said = MlflowClient(uri).get_registered_model("toy").description
+    assert "sequence classification" in said
+    assert "2 labels (neg, pos)" in said
+    assert "python -m hpo.predict --model models:/toy@champion" in said
+    assert '{"inputs": ["one text", ...]}' in said
+    MlflowClient(uri).update_registered_model("toy", "a word of the team's own")
+    register(uri, run_id, classifier)
+    assert MlflowClient(uri).get_registered_model("toy").description == "a word of the team's own"
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "expected"),
+    [
+        (PAIR, ("no", "yes"), '{"inputs": [{"text": "one", "text_pair": "other"}, ...]}'),
+        (REGRESSION, (), "a number, as `score`"),
+        (SINGLE, [f"{number} " + "x" * 300 for number in range(500)], "500 labels"),
+    ],
+)
+def test_the_words_fit_the_task(task: SequenceClassification, labels: Any, expected: str) -> None:
+    said = words.of_model("toy", json.loads(task.model_dump_json()), labels)
+    assert expected in said
+    assert "/invocations" in said
+    assert len(said) < words.DESCRIPTION_LIMIT
+
+
 def test_a_checkpoint_without_weights_is_not_registered(uri: str, run_id: str, tmp_path: Path) -> None:
     given = {"task": SINGLE, "labels": (), "examples": TEXTS, "tags": {}, "pipeline": None}
     with pytest.raises(ModelError, match="nothing to register"):
@@ -223,6 +365,50 @@ def test_registering_needs_no_network_and_says_nothing(
 
 
 @contextlib.contextmanager
+def tracking_server(folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Its address, and what kills it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with started(command, environment, folder, f"http://127.0.0.1:{port}/health") as stop:
+        yield f"http://127.0.0.1:{port}", stop
+
+
+@contextlib.contextmanager
+def started(
+    command: list[str], environment: dict[str, str], folder: Path, answers_at: str
+) -> Iterator[Callable[[], None]]:
+    """A process that answers there. Yields what kills it, which is done at the end at the latest."""
+    log_path = folder / "process.log"
+    with open(log_path, "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder, start_new_session=True)
+
+    def stop() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    try:
+        deadline = time.monotonic() + 40.0
+        while True:
+            try:
+                with urllib.request.urlopen(answers_at, timeout=1):
+                    break
+            except (urllib.error.URLError, OSError):
+                said = log_path.read_text("utf-8")[-2_000:]
+                assert process.poll() is None, said
+                assert time.monotonic() < deadline, said
+                time.sleep(0.1)
+        yield stop
+    finally:
+        stop()
+
+
+@contextlib.contextmanager
 def serving(uri: str, model: str, folder: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -230,32 +416,9 @@ def serving(uri: str, model: str, folder: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"  # it starts uvicorn by name
-    with open(folder / "serve.log", "wb") as log:
-        process = subprocess.Popen(
-            [*command, "-h", "127.0.0.1", "-p", str(port)],
-            stdout=log,
-            stderr=log,
-            env=environment,
-            cwd=folder,
-            start_new_session=True,
-        )
     address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 40.0
-        while True:
-            try:
-                with urllib.request.urlopen(f"{address}/ping", timeout=1):
-                    break
-            except (urllib.error.URLError, OSError):
-                said = (folder / "serve.log").read_text("utf-8")[-2_000:]
-                assert process.poll() is None, said
-                assert time.monotonic() < deadline, said
-                time.sleep(0.1)
+    with started([*command, "-h", "127.0.0.1", "-p", str(port)], environment, folder, f"{address}/ping"):
         yield address
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 @pytest.mark.service

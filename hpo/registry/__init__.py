@@ -76,7 +76,7 @@ class Registry:
         return found
 
     def has(self, uri: str) -> bool:
-        """Whether there is (still) a version that `uri` means, by one request. Raises ModelError where it names none."""
+        """Whether there is (still) a version that `uri` means, by one request. Raises ModelError if it names none."""
         return self._find(uri) is not None
 
     def fetch(self, version: Version, folder: Path) -> Path:

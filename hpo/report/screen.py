@@ -26,6 +26,9 @@ Advance: TypeAlias = Callable[[int], None]
 CHROME = 7
 """Lines around the trials: the header (two where it wraps), the table's head, the note under it, the cursor."""
 
+REASON = 160
+"""Characters of a reason; the whole is in the ledger and on the trial's page."""
+
 GAP = 3
 """Columns between two columns of the live table."""
 
@@ -129,7 +132,7 @@ class PlainScreen:
         return f"trial {row.number:<4} {f'step {row.step}':<10} {self._value(row)}{self._best()}"
 
     def _of_finished(self, row: Row) -> str:
-        reason = f"  {row.reason}" if row.reason else ""
+        reason = f"  {_brief(row.reason)}" if row.reason else ""
         return f"trial {row.number:<4} {row.state:<10} {self._value(row)}{self._best()}{reason}"
 
     def _value(self, row: Row) -> str:
@@ -176,7 +179,7 @@ class LiveScreen:
         elif isinstance(event, StudyStopped):
             self.say(f"stopped: {event.reason}")
         elif isinstance(event, TrialFinished) and event.state is TrialState.FAILED:
-            self.say(f"trial {event.number} failed: {event.reason or 'no reason given'}")
+            self.say(f"trial {event.number} failed: {_brief(event.reason or 'no reason given')}")
 
     def say(self, text: str) -> None:
         self.console.print(text, soft_wrap=True)
@@ -284,6 +287,12 @@ def _opening(event: StudyStarted, board: Board) -> str:
     trials = f", {words.count(board.budget.trials, 'trial')}" if board.budget.trials is not None else ""
     known = f", {len(board.finished)} of them done before" if board.finished else ""
     return f"study {event.study}: {event.metric} ({event.mode}){trials}{known}" + (f"; rows: {rows}" if rows else "")
+
+
+def _brief(reason: str) -> str:
+    """One line of it: the last, which in a traceback is the error itself."""
+    line = (reason.strip().splitlines() or [""])[-1].strip()
+    return line if len(line) <= REASON else f"{line[: REASON - 3]}..."
 
 
 def _param(row: Row, name: str) -> str:

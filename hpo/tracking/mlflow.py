@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
 
 _STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAILED: "FAILED"}
-_VALUE_LIMIT = 6_000
+_PARAM_LIMIT = 6_000
+_TAG_LIMIT = 8_000
 _BATCH = 100
 _METRICS_BATCH = 1_000
 
@@ -214,7 +215,7 @@ class MlflowTracker:
 
     def _finish_trial(self, event: TrialFinished) -> None:
         child = self._child(event.number, event.time)
-        tags = {"hpo.state": str(event.state)} | ({"hpo.reason": event.reason} if event.reason else {})
+        tags = {"hpo.state": str(event.state)} | ({"hpo.reason": event.reason[-_TAG_LIMIT:]} if event.reason else {})
         self._log(child, event.time, event.metrics, tags=tags)  # at step 0: the UI draws bars and no lone points
         self._client.set_terminated(child, _STATUS.get(event.state, "FAILED"), _milliseconds(event.time))
 
@@ -264,14 +265,14 @@ class MlflowTracker:
         from mlflow.entities import Metric, Param, RunTag
 
         tags = dict(tags or {})
-        values = {_key(name): str(value)[:_VALUE_LIMIT] for name, value in (params or {}).items()}
+        values = {_key(name): str(value)[:_PARAM_LIMIT] for name, value in (params or {}).items()}
         if values:
             there = self._client.get_run(run_id).data.params
             tags |= {f"hpo.now.{name}": value for name, value in values.items() if there.get(name, value) != value}
             values = {name: value for name, value in values.items() if name not in there}
         own_metrics = [Metric(_key(name), value, _milliseconds(time), step) for name, value in (metrics or {}).items()]
         own_params = [Param(name, value) for name, value in values.items()]
-        own_tags = [RunTag(_key(name), str(value)[:_VALUE_LIMIT]) for name, value in tags.items()]
+        own_tags = [RunTag(_key(name), str(value)[:_TAG_LIMIT]) for name, value in tags.items()]
         while own_metrics or own_params or own_tags:
             self._client.log_batch(
                 run_id, own_metrics[: _METRICS_BATCH - 2 * _BATCH], own_params[:_BATCH], own_tags[:_BATCH]

@@ -51,6 +51,7 @@ def load(folder: Path, head: str, where: torch.device) -> nn.Module:
     Raises ModelError where its files are damaged, or are not those of such a model.
     """
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     quiet()
@@ -58,7 +59,7 @@ def load(folder: Path, head: str, where: torch.device) -> nn.Module:
         model: nn.Module = getattr(transformers, head).from_pretrained(
             folder, attn_implementation="sdpa", dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise ModelError(
             f"{folder}: its weights can't be loaded ({said}); bring the folder back as `save_pretrained` wrote it, "

@@ -62,6 +62,18 @@ def test_a_pipe_gets_one_plain_line_an_event():
     assert "\x1b" not in stream.getvalue()
 
 
+def test_a_traceback_becomes_one_line():
+    told = "Traceback (most recent call last):\n  File x, line 1\nValueError: " + "so it is " * 100 + "\n"
+    stream, screen = plain()
+    for event in trial_events(7, [0.5], TrialState.FAILED, reason=told):
+        screen.apply(event)
+    last = lines_of(stream)[-1]
+    assert len(lines_of(stream)) == 3
+    assert "  ValueError: so it is so it" in last
+    assert last.endswith("...")
+    assert len(last) < 220
+
+
 def test_a_pruned_trial_is_never_the_best():
     stream, screen = plain()
     screen.apply(started())

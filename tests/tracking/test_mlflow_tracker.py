@@ -244,6 +244,29 @@ def test_many_and_long_params_fit_into_mlflow_s_limits(store: str, tmp_path: Pat
     assert len(shown["text"]) == 6_000
 
 
+def test_a_child_carries_all_tags_and_params_of_its_trial(store: str, tmp_path: Path, story: Story) -> None:
+    params = {"learning_rate": 3e-5, "per_device_train_batch_size": 16, "loss": "focal", "freeze": False, "p": "a b"}
+    tags = {"hpo.seed_init": "7", "hpo.seed_order": "8", "hpo.model_sha256": "a" * 64, "hpo.data_sha256": "b" * 64}
+    event = TrialStarted(time=1.0, number=7, origin="tpe", params=params, tags=tags)
+    told(store, tmp_path / "toy", [story()[0], event, event])
+    shown = runs_of(store)["trial-0007"].data
+    assert shown.params == {name: str(value) for name, value in params.items()}
+    assert {name: shown.tags[name] for name in tags} == tags
+    assert shown.tags["hpo.origin"] == "tpe"
+
+
+def test_a_reason_is_kept_whole_or_at_least_its_end(store: str, tmp_path: Path, story: Story) -> None:
+    short, long = "Traceback:\n  here\nValueError: no", "frame\n" * 3_000 + "ValueError: no"
+    ends = [
+        TrialFinished(time=2.0, number=number, state=TrialState.FAILED, metrics={}, reason=reason)
+        for number, reason in enumerate((short, long))
+    ]
+    told(store, tmp_path / "toy", [story()[0], *ends])
+    runs = runs_of(store)
+    assert runs["trial-0000"].data.tags["hpo.reason"] == short
+    assert runs["trial-0001"].data.tags["hpo.reason"] == long[-8_000:]
+
+
 def test_a_report_is_one_request(store: str, tmp_path: Path, story: Story) -> None:
     tracker = told(store, tmp_path / "toy", story()[:2])
     tracker.apply(TrialReported(time=1_500.0, number=0, step=1, metrics={"accuracy": 0.5}))
