@@ -76,7 +76,7 @@ def _validated(document: Document, base: Path) -> tuple[StudyConfig | None, list
         written = values["space"]
         values["space"], found = parse_space(written)
         faults += [(("space", *path), message) for path, message in found]
-        wrong = written.keys() - values["space"].parameters.keys()
+        wrong = (written.keys() - values["space"].parameters.keys()) | {str(path[0]) for path, _ in found if path}
     config: StudyConfig | None = None
     try:
         config = StudyConfig.model_validate({**values, "base": base})

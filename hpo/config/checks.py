@@ -1,7 +1,8 @@
 """Checks between sections: what is right by itself and cannot work together. Each fault says what to change.
 
 A section that is wrong by itself is not there, and what needs it is passed over. Reads at most the `config.json` of
-a local model; nothing heavy is imported, no row and no weight is read.
+a model: of a local one at once, of one of the Hub when it is fetched (`check_model`). Nothing heavy is imported, no row
+and no weight is read.
 """
 
 import importlib.metadata
@@ -12,17 +13,22 @@ from typing import Any
 
 from hpo.config.parameters import FIELDS, Fault, check_value, takes
 from hpo.config.points import first_points
-from hpo.config.schema import PACKAGE, ModelConfig, SearchConfig, checked_name
-from hpo.config.syntax import shown
+from hpo.config.schema import PACKAGE, ModelConfig, SearchConfig, StudyConfig, checked_name
+from hpo.config.syntax import dotted, shown
 from hpo.config.wording import nearest
+from hpo.errors import ConfigError, Problem
 from hpo.promotion import PromotionConfig
 from hpo.space import Choice, Fixed, Parameter, SearchSpace
 from hpo.tasks import Task
 from hpo.training.hyperparameters import BERT_PAPER_GRID, CLASSIFICATION_ONLY
 
 _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-_HAVE_ALL_DROPOUTS = frozenset({"bert", "camembert", "electra", "roberta", "xlm-roberta"})
-"""Model types whose configuration class has all three, written in config.json or not."""
+_ROBERTAS = frozenset(
+    {"camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
+)
+"""Model types whose first token has position 2: the last two of max_position_embeddings are not for tokens."""
+_HAVE_ALL_DROPOUTS = _ROBERTAS | {"bert", "big_bird", "convbert", "electra", "ernie", "mobilebert", "roc_bert"}
+"""Model types whose configuration class (transformers 5) has all three, written in config.json or not."""
 
 _MAX_JSON = 1_000_000
 
@@ -36,6 +42,8 @@ def check(sections: Mapping[str, Any], wrong: Collection[str] = ()) -> Iterator[
     model, promotion = sections.get("model"), sections.get("promotion")
     if task and space:
         yield from _parameters_of_the_task(space, task)
+    if space and not (task and task.problem_type == "regression") and not {"loss", "focal_gamma"} & {*wrong}:
+        yield from _gamma_without_focal_loss(space)
     if task and search:
         yield from _metric(search, task)
     if search and space:
@@ -46,11 +54,34 @@ def check(sections: Mapping[str, Any], wrong: Collection[str] = ()) -> Iterator[
         yield from _local_model(model, space or SearchSpace(), task)
 
 
+def check_model(config: StudyConfig, folder: Path) -> None:
+    """What `check` asks of a local model, asked of one that was fetched to `folder`. ConfigError."""
+    try:
+        faults = list(_model(_config_in(folder), config.space, config.task))
+    except ValueError as error:
+        faults = [(("model", "name"), str(error))]
+    if faults:
+        raise ConfigError([Problem(dotted(path), message) for path, message in faults])
+
+
 def _parameters_of_the_task(space: SearchSpace, task: Task) -> Iterator[Fault]:
     if task.problem_type == "regression":
         for name in space.parameters:
             if name in CLASSIFICATION_ONLY:
                 yield ("space", name), "has no meaning for a regression; remove it"
+
+
+def _gamma_without_focal_loss(space: SearchSpace) -> Iterator[Fault]:
+    """A gamma that is sampled where the loss is another one: every such trial would fail."""
+    gamma, loss = space.parameters.get("focal_gamma"), space.parameters.get("loss")
+    if gamma is None or any(one.parameter == "loss" and {*one.values} == {"focal"} for one in gamma.when):
+        return
+    match loss:
+        case Fixed("focal") | Choice(("focal",)) if {*loss.when} <= {*gamma.when}:
+            return
+    can_be = loss is not None and loss.contains("focal")
+    remedy = "add when: {loss: focal}" if can_be else "write loss: focal, or remove it"
+    yield ("space", "focal_gamma"), f"only the focal loss has a gamma, and loss can be another one here; {remedy}"
 
 
 def _metric(search: SearchConfig, task: Task) -> Iterator[Fault]:
@@ -109,28 +140,53 @@ def _registered_name(promotion: PromotionConfig) -> Iterator[Fault]:
 
 
 def _local_model(model: ModelConfig, space: SearchSpace, task: Task | None) -> Iterator[Fault]:
-    """Depth, dropouts and positions, as `config.json` has them; a model of the Hub is looked at when it is fetched."""
     try:
-        config = _model_config(model.name)
+        folder = _local_folder(model.name)
+        config = _config_in(folder) if folder else {}
     except ValueError as error:
         yield ("model", "name"), str(error)
         return
+    yield from _model(config, space, task)
+
+
+def _model(config: Mapping[str, Any], space: SearchSpace, task: Task | None) -> Iterator[Fault]:
+    """Depth, dropouts and positions, as the model's `config.json` has them."""
     layers = config.get("num_hidden_layers", config.get("n_layers"))
-    frozen = space.parameters.get("frozen_layers")
-    if frozen is not None and isinstance(layers, int) and (most := _most(frozen)) > layers:
-        yield ("space", "frozen_layers"), f"{most} layers to freeze, but the model has {layers}; write {layers} at most"
+    frozen, decay = space.parameters.get("frozen_layers"), space.parameters.get("layerwise_lr_decay")
+    if frozen is not None and isinstance(layers, int):
+        fault = ""
+        if (most := _most(frozen)) > layers:
+            fault = f"{most} layers to freeze, but the model has {layers}; write {layers} at most"
+        elif most == layers > 0 and decay is not None and not _never_together(frozen, most, decay):
+            fault = f"with all {layers} layers frozen layerwise_lr_decay has no layers to decay between; "
+            fault += f"write {layers - 1} at most, or remove layerwise_lr_decay"
+        if fault:
+            yield ("space", "frozen_layers"), fault
     if config and config.get("model_type") not in _HAVE_ALL_DROPOUTS:
         for name in _DROPOUTS:
             if name in space.parameters and name not in config:
                 kind = config.get("model_type", "unknown")
                 yield ("space", name), f"a model of type {shown(kind)} has no {name}; remove it"
     positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and config.get("model_type") in _ROBERTAS:
+        positions -= 2
     if task is not None and isinstance(positions, int) and task.max_length > positions:
         yield ("task", "max_length"), f"{task.max_length} tokens, but the model has {positions} positions; lower it"
 
 
-def _model_config(name: str) -> Mapping[str, Any]:
-    """The `config.json` of a folder or a package; {} for a model of the Hub. ValueError."""
+def _never_together(frozen: Parameter, most: int, decay: Parameter) -> bool:
+    """Whether the conditions keep `decay` away from `most` frozen layers."""
+    if any(one.parameter == "frozen_layers" and most not in one.values for one in decay.when):
+        return True
+    return any(
+        one.parameter == other.parameter and not {*one.values} & {*other.values}
+        for one in frozen.when
+        for other in decay.when
+    )
+
+
+def _local_folder(name: str) -> Path | None:
+    """Where a folder or a package keeps its model; None for a model of the Hub. ValueError."""
     if name.startswith(PACKAGE):
         distribution = name.removeprefix(PACKAGE)
         try:
@@ -140,11 +196,12 @@ def _model_config(name: str) -> Mapping[str, Any]:
         weights = next((file for file in files if file.name == "model.safetensors"), None)
         if weights is None:
             raise ValueError(f"{name} ships no model.safetensors; name a package that does")
-        folder = Path(str(weights.locate())).parent
-    elif Path(name).is_absolute():
-        folder = Path(name)
-    else:
-        return {}
+        return Path(str(weights.locate())).parent
+    return Path(name) if Path(name).is_absolute() else None
+
+
+def _config_in(folder: Path) -> Mapping[str, Any]:
+    """The `config.json` of a model's folder. ValueError."""
     try:
         with (folder / "config.json").open("rb") as stream:
             config = json.loads(stream.read(_MAX_JSON))

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpo.config.syntax import KeyPath, Source, dotted, parse, shown, without_password
+from hpo.config.syntax import KeyPath, Source, dotted, parse, shown
 from hpo.errors import ConfigError, Problem
+from hpo.mlflow_client import without_password
 
 MAX_BYTES = 256 * 1024
 
@@ -62,22 +63,21 @@ class Document(Source):
         self.set(tuple(keys), wrapped.values["value"], origin)
 
 
-def read(path: Path, shown_as: Path | None = None) -> Document:
+def read(path: Path) -> Document:
     """The document in a file. ConfigError where it is not readable, too large, or not YAML at all."""
-    name = shown_as or path
     try:
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ConfigError([Problem("", f"cannot be read: {error.strerror}", name)]) from None
+        raise ConfigError([Problem("", f"cannot be read: {error.strerror}", path)]) from None
     if len(data) > MAX_BYTES:
-        raise ConfigError([Problem("", f"is larger than {MAX_BYTES // 1024} KiB; a space file is a page", name, 1)])
+        raise ConfigError([Problem("", f"is larger than {MAX_BYTES // 1024} KiB; a space file is a page", path, 1)])
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(
-            [Problem("", f"byte {error.start} is not UTF-8; save the file as UTF-8", name, line)]
+            [Problem("", f"byte {error.start} is not UTF-8; save the file as UTF-8", path, line)]
         ) from None
-    source = parse(text, name)
+    source = parse(text, path)
     return Document(source.file, source.values, source.lines, source.problems, source.refused)

@@ -10,7 +10,9 @@ What a task or a model makes of a parameter is checked in `checks`.
 """
 
 import functools
+import math
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
@@ -197,8 +199,20 @@ def _range(name: str, written: dict[str, Any], when: tuple[Condition, ...]) -> I
     if faults:
         raise _RefusedError(faults)
     if whole:
-        return IntRange(low, high, 1 if step is None else step, log, when)
-    return FloatRange(float(low), float(high), None if step is None else float(step), log, when)
+        step = 1 if step is None else step
+        return IntRange(low, high - (high - low) % step, step, log, when)
+    if step is None:
+        return FloatRange(float(low), float(high), None, log, when)
+    return FloatRange(float(low), _last_value(float(low), float(high), float(step)), float(step), log, when)
+
+
+def _last_value(low: float, high: float, step: float) -> float:
+    """Where a range by `step` ends: at `high`, or below it where the steps do not meet it. In decimals, as written."""
+    first, by = Decimal(str(low)), Decimal(str(step))
+    steps = (Decimal(str(high)) - first) / by
+    if abs(steps - round(steps)) < 1e-9:
+        return high
+    return float(first + by * math.floor(steps))
 
 
 def _conditions(name: str, written: Any) -> tuple[Condition, ...]:

@@ -24,10 +24,11 @@ from pydantic import (
 
 from hpo.config import points
 from hpo.config.parameters import parse_space, written
-from hpo.config.syntax import dotted, dump, shown, without_password
+from hpo.config.syntax import dotted, dump, shown
 from hpo.config.wording import explain
 from hpo.data import DataConfig
 from hpo.errors import ConfigError, Problem
+from hpo.mlflow_client import without_password
 from hpo.promotion import PromotionConfig
 from hpo.samplers import Sampler, TpeConfig
 from hpo.schedulers import AshaConfig, SchedulerUnion
@@ -128,17 +129,17 @@ class BudgetConfig(Section):
 
 
 class ResourcesConfig(Section):
-    """What one trial gets. gpus: a share of one GPU, or whole GPUs. max_concurrent_trials: fewer than would fit."""
+    """What one trial gets. gpus: one, or a share of one. max_concurrent_trials: fewer than would fit."""
 
     cpus: Annotated[int, Field(ge=1, le=4096)] = 1
-    gpus: Annotated[float, Field(ge=0.0, le=64.0)] = 0.0
+    gpus: Annotated[float, Field(ge=0.0)] = 0.0
     max_concurrent_trials: Annotated[int, Field(ge=1)] | None = None
 
     @field_validator("gpus")
     @classmethod
-    def _is_a_share_or_whole(cls, gpus: float) -> float:
-        if gpus > 1 and not gpus.is_integer():
-            raise ValueError(f"{gpus} is neither a share of one GPU nor a whole number; write 0.5 or {round(gpus)}")
+    def _is_one_device_at_most(cls, gpus: float) -> float:
+        if gpus > 1:
+            raise ValueError(f"{gpus:g} GPUs, but a trial trains on one device; write 1, or a share such as 0.5")
         return gpus
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from hpo.errors import ConfigError, Problem
+from hpo.mlflow_client import without_password
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
@@ -95,11 +96,6 @@ def shown(value: Any) -> str:
         return str(value).lower()
     text = repr(without_password(value)) if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def without_password(text: str) -> str:
-    """URLs in it lose their passwords: an error is shown on screens and in logs."""
-    return re.sub(r"(//[^/:@\s]*):[^\s]*@", r"\1:***@", text)
 
 
 class _Composer:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpo.config import StudyConfig
+from hpo.config.checks import check_model
 from hpo.data.cache import EncodedSplits, encode_splits
 from hpo.data.loading import Splits, load
 from hpo.encoded import Encoded
@@ -65,6 +66,7 @@ def prepare(config: StudyConfig, screen: Screen) -> Prepared:
     cache = config.storage / CACHE
     screen.say(f"model     {config.model.name}")
     weights = pretrained.fetch(config.model.name, revision=config.model.revision, base=config.base)
+    check_model(config, weights.folder)
     tokenizer = pretrained.load_tokenizer(weights.folder)
     task = config.task
     splits = load(

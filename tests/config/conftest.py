@@ -51,6 +51,6 @@ def write_space(tmp_path: Path) -> WriteSpace:
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def good() -> str:
     return GOOD

@@ -3,9 +3,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from optuna.distributions import FloatDistribution
 
 from hpo import config
 from hpo.config import StudyConfig, load
+from hpo.config.checks import check_model
 from hpo.errors import ConfigError
 from hpo.space import Choice, Condition, Fixed, FloatRange, IntRange
 
@@ -41,6 +43,10 @@ def test_parameters_are_read_as_written(good, write_space):
         ("num_train_epochs={low: 1, high: 3.5}", FloatRange(1.0, 3.5)),
         ("num_train_epochs={low: 1, high: 3, step: 0.5}", FloatRange(1.0, 3.0, 0.5)),
         ("num_train_epochs={low: 2, high: 8, step: 2}", IntRange(2, 8, 2)),
+        ("weight_decay={low: 0, high: 0.2, step: 0.03}", FloatRange(0.0, 0.18, 0.03)),
+        ("weight_decay={low: 0.01, high: 0.31, step: 0.1}", FloatRange(0.01, 0.31, 0.1)),
+        ("weight_decay={low: 0, high: 1, step: 0.3}", FloatRange(0.0, 0.9, 0.3)),
+        ("frozen_layers={low: 0, high: 5, step: 2}", IntRange(0, 4, 2)),
         ("weight_decay={low: 0, high: 1}", FloatRange(0.0, 1.0)),
         ("weight_decay=[0, 0.1]", Choice((0.0, 0.1))),
         ("gradient_accumulation_steps={low: 1, high: 16, log: true}", IntRange(1, 16, log=True)),
@@ -126,6 +132,8 @@ def test_passwords_are_not_repeated(good, write_space):
     loaded = load(write_space(good), ["tracking.uri=postgresql+psycopg2://me:secret@host/db"])
     assert "secret" not in loaded.document()
     assert "secret" in loaded.tracking.uri
+    for password in ("sec@zz", "sec/zz", "a:sec@zz"):
+        assert "zz" not in refusal(write_space(good), f"tracking.uri=postgresql://me:{password}@host/db")
 
 
 def test_the_command_line_names_the_storage(good, write_space, tmp_path):
@@ -162,6 +170,84 @@ def test_a_local_model_is_asked_what_it_has(good, write_space, tmp_path, monkeyp
     assert "has no hidden_dropout_prob" in refusal(path, other, "space.hidden_dropout_prob={low: 0.0, high: 0.3}")
     assert "the model has 6" in refusal(path, other, "space.frozen_layers={low: 0, high: 12}")
     assert load(path, [other, "space.frozen_layers={low: 0, high: 6}"]).space.parameters["frozen_layers"]
+
+
+def test_a_model_of_the_hub_is_asked_when_it_is_fetched(good, write_space, tmp_path):
+    hub = ["model.name=google-bert/bert-base-uncased", "task.max_length=512", "space.frozen_layers={low: 0, high: 12}"]
+    loaded = load(write_space(good), [*hub, "space.classifier_dropout=[0.0, 0.1]"])
+    bert = {"model_type": "bert", "num_hidden_layers": 12, "max_position_embeddings": 512}
+    local_model(tmp_path / "base", **bert)
+    check_model(loaded, tmp_path / "base")
+    local_model(tmp_path / "small", model_type="distilbert", n_layers=6, max_position_embeddings=256)
+    with pytest.raises(ConfigError) as caught:
+        check_model(loaded, tmp_path / "small")
+    assert [(problem.where, problem.message.split(";")[0]) for problem in caught.value.problems] == [
+        ("space.frozen_layers", "12 layers to freeze, but the model has 6"),
+        ("space.classifier_dropout", "a model of type 'distilbert' has no classifier_dropout"),
+        ("task.max_length", "512 tokens, but the model has 256 positions"),
+    ]
+    local_model(tmp_path / "roberta", **bert | {"model_type": "roberta", "max_position_embeddings": 513})
+    with pytest.raises(ConfigError, match="has 511 positions"):
+        check_model(loaded, tmp_path / "roberta")
+    with pytest.raises(ConfigError, match=r"model.name: .* has no config.json"):
+        check_model(loaded, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("frozen", "decay", "good_together"),
+    [
+        ("{low: 0, high: 6}", "{low: 0.8, high: 1.0}", False),
+        ("[0, 6]", "0.9", False),
+        ("6", "1.0", False),  # it is not sampled, but each trial asserts that it is live
+        ("{low: 0, high: 5}", "{low: 0.8, high: 1.0}", True),
+        ("[0, 6]", "{value: 0.9, when: {frozen_layers: 0}}", True),
+        ("[0, 6]", "{value: 0.9, when: {frozen_layers: [0, 6]}}", False),
+        ("{values: [1, 6], when: {loss: focal}}", "{value: 0.9, when: {loss: cross_entropy}}", True),
+        ("{values: [1, 6], when: {loss: focal}}", "{value: 0.9, when: {loss: focal}}", False),
+    ],
+)
+def test_rates_decay_over_layers_that_are_not_frozen(frozen, decay, good_together, good, write_space):
+    overrides = [f"space.frozen_layers={frozen}", f"space.layerwise_lr_decay={decay}"]
+    if good_together:
+        assert load(write_space(good), overrides).space.parameters["layerwise_lr_decay"]
+    else:
+        assert "no layers to decay between; write 5 at most" in refusal(write_space(good), *overrides)
+
+
+@pytest.mark.parametrize(
+    ("loss", "gamma", "remedy"),
+    [
+        ("focal", "{low: 1.0, high: 4.0}", None),
+        ("[focal]", "2.0", None),
+        ("focal", None, None),
+        ("[cross_entropy, focal]", None, None),
+        ("{value: focal, when: {num_train_epochs: 1}}", "{value: 2.0, when: {num_train_epochs: 1}}", None),
+        ("{value: focal, when: {num_train_epochs: 1}}", "2.0", "add when: {loss: focal}"),
+        ("[cross_entropy, focal]", "{low: 1.0, high: 4.0}", "add when: {loss: focal}"),
+        ("[cross_entropy, focal]", "{value: 2.0, when: {loss: [focal, cross_entropy]}}", "add when: {loss: focal}"),
+        ("cross_entropy", "2.0", "write loss: focal, or remove it"),
+        (None, "[1.0, 2.0]", "write loss: focal, or remove it"),
+    ],
+)
+def test_a_gamma_belongs_to_the_focal_loss(loss, gamma, remedy, good, write_space):
+    text = good.replace("  loss: [cross_entropy, focal]\n", "").replace(CONDITIONAL, "")
+    written = {"space.loss": loss, "space.focal_gamma": gamma}
+    overrides = [f"{key}={value}" for key, value in written.items() if value]
+    if remedy is None:
+        assert load(write_space(text), overrides).study == "good"
+    else:
+        message = refusal(write_space(text), *overrides)
+        assert message.startswith("space.focal_gamma: only the focal loss has a gamma")
+        assert f"; {remedy} (" in message
+
+
+@pytest.mark.parametrize(("low", "high", "step"), [(0, 0.2, 0.03), (0.1, 0.7, 0.2), (0.1, 0.75, 0.2), (1e-5, 1, 1e-4)])
+def test_a_grid_ends_where_its_steps_do(low, high, step, good, write_space):
+    overrides = [f"space.weight_decay={{low: {low}, high: {high}, step: {step}}}"]
+    own = load(write_space(good), overrides).space.parameters["weight_decay"]
+    assert isinstance(own, FloatRange)
+    assert own.grid()[-1] == pytest.approx(own.high)
+    FloatDistribution(own.low, own.high, step=own.step)  # a warning of a step that does not fit would fail the test
 
 
 def test_a_folder_that_is_no_model_is_refused(good, write_space, tmp_path, monkeypatch):

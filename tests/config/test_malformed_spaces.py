@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -160,7 +162,21 @@ CASES = {
     ),
     "no trials": ("trials: 8", "trials: 0", 25, "budget.trials", "1 or more"),
     "no limit": ("{trials: 8}", "{}", 25, "budget", "write trials, hours or epochs"),
-    "one and a half GPUs": ("cpus: 1", "gpus: 1.5", 26, "resources.gpus", "share of one GPU"),
+    "two GPUs": ("cpus: 1", "gpus: 2", 26, "resources.gpus", "a trial trains on one device; write 1"),
+    "gamma of any loss": (
+        "high: 4.0, when: {loss: focal}}",
+        "high: 4.0}",
+        18,
+        "space.focal_gamma",
+        "add when: {loss: focal}",
+    ),
+    "nothing left to decay": (
+        "weight_decay: 0.01",
+        "frozen_layers: 6\n  layerwise_lr_decay: 0.9",
+        19,
+        "space.frozen_layers",
+        "write 5 at most",
+    ),
     "a folder of runs": ("sqlite:///mlflow.db", "./mlruns", 28, "tracking.uri", "sqlite:///FILE.db"),
     "storage in a bucket": ("seed: 17", "storage: s3://bucket/studies", 2, "storage", "not supported yet"),
     "no size": ("seed: 17", "checkpoints: {max_bytes: lots}", 2, "checkpoints.max_bytes", "2GB"),
@@ -202,15 +218,7 @@ WHOLE_FILES = {
     "an image": (bytes(range(256)), 2, "not UTF-8"),
 }
 
-THROUGH_THE_COMMAND = [
-    "low above high",
-    "unknown hyperparameter",
-    "unknown metric",
-    "tag",
-    "deep nesting",
-    "open bracket",
-    "package that is not installed",
-]
+THROUGH_THE_COMMAND = sorted(CASES)[::3]
 
 
 def broken(good: str, name: str) -> str:
@@ -233,9 +241,7 @@ def test_a_malformed_file_is_refused_where_it_is_wrong(name, good, write_space):
 
 
 MAKE_SEVERAL = {
-    "unknown section",
     "unknown key of a source",
-    "missing key",
     "conditions in a circle",
     "range with an unknown key",
 }
@@ -276,24 +282,47 @@ def test_the_good_file_is_good(good, write_space):
     assert load(write_space(good)).study == "good"
 
 
+@dataclass(frozen=True)
+class Said:
+    """What `python -m hpo.run` answered to a file, and the seconds that it took."""
+
+    path: Path
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+def command(path: Path) -> Said:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    line = [sys.executable, "-m", "hpo.run", "--space", str(path)]
+    started = time.perf_counter()
+    done = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
+    return Said(path, done.returncode, done.stdout, done.stderr, time.perf_counter() - started)
+
+
+@pytest.fixture(scope="module")
+def answers(good: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Said]:
+    """Every file of THROUGH_THE_COMMAND through the command, two at a time."""
+    paths = {}
+    for name in THROUGH_THE_COMMAND:
+        paths[name] = tmp_path_factory.mktemp("malformed") / "space.yaml"
+        paths[name].write_text(broken(good, name), encoding="utf-8", newline="")
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(paths, pool.map(command, paths.values()), strict=True))
+
+
 @pytest.mark.parametrize("name", THROUGH_THE_COMMAND)
-def test_the_command_says_it_without_a_traceback_within_a_second(name, good, write_space):
-    path = write_space(broken(good, name))
-    command = [sys.executable, "-m", "hpo.run", "--space", str(path)]
-    fastest = float("inf")
-    for _ in range(3):  # the machine may be busy; what is asked for is that it can be that fast
-        started = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
-        fastest = min(fastest, time.perf_counter() - started)
-        if fastest < 1.0:
-            break
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert f"{path}:{CASES[name][2]}" in done.stderr
-    assert done.stderr.startswith("1 problem in ")
-    assert done.stdout == ""
-    assert fastest < 1.0
+def test_the_command_says_it_without_a_traceback_within_a_second(name, answers):
+    said = answers[name]
+    assert said.code == 2
+    assert "Traceback" not in said.err
+    assert f"{said.path}:{CASES[name][2]}" in said.err
+    assert said.err.startswith("1 problem in ") == (name not in MAKE_SEVERAL)
+    assert said.out == ""
+    # the machine may be busy; what is asked for is that it can be that fast
+    assert said.seconds < 1.0 or min(command(said.path).seconds for _ in range(2)) < 1.0
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+def test_thirty_files_go_through_the_command():
+    assert len(THROUGH_THE_COMMAND) >= 30

