@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from hpo.config import StudyConfig
 from hpo.encoded import Array, Encoded
@@ -21,9 +22,14 @@ EXAMPLES = 2
 
 
 class Outcome(Record):
-    """What the test split said of one winner, and what became of it. All but `trial` empty where nothing was tested."""
+    """What the test split said of one winner, and what became of it. All but `trial` empty where nothing was tested.
+
+    model, run_id: where it was registered; the same winner is judged anew for another name or another MLflow.
+    """
 
     trial: int
+    model: str | None = None
+    run_id: str | None = None
     test_best: dict[str, float] | None = None
     test_baseline: dict[str, float] | None = None
     decision: Decision | None = None
@@ -44,28 +50,37 @@ class Finish:
 
         Raises ModelError (a damaged checkpoint), ServiceError (the registry).
         """
+        gate = self.config.promotion
+        asked = Outcome(trial=best.number, model=gate.model if gate else None, run_id=self.run_id)
         saved = self.folder / SAVED
-        if saved.exists() and (earlier := Outcome.model_validate_json(saved.read_text("utf-8"))).trial == best.number:
-            return earlier
+        if saved.exists():
+            earlier = Outcome.model_validate_json(saved.read_text("utf-8"))
+            if (earlier.trial, earlier.model, earlier.run_id) == (asked.trial, asked.model, asked.run_id):
+                return earlier
         if self.prepared.encoded.test is None or best.checkpoint is None:
-            return Outcome(trial=best.number)
+            return asked
         answers = self._ask(best.checkpoint)
         against = None
         if baseline is not None and baseline.checkpoint is not None:
             against = answers if baseline.number == best.number else self._ask(baseline.checkpoint)
         decision, version = None, None
-        if self.config.promotion is not None and self.run_id is not None:
-            decision = self._decide(answers)
+        if gate is not None and self.run_id is not None:
+            there = Registry(self.config.tracking.uri).decided(gate.model, self.run_id, best.checkpoint)
+            decision = there[1] if there else self._decide(answers)  # a crash may have come after deciding
             version = self._register(best, decision)
-        outcome = Outcome(
-            trial=best.number,
-            test_best=dict(answers.metrics),
-            test_baseline=dict(against.metrics) if against else None,
-            decision=decision,
-            model_uri=version.uri if version else None,
+        outcome = asked.model_copy(
+            update={
+                "test_best": dict(answers.metrics),
+                "test_baseline": dict(against.metrics) if against else None,
+                "decision": decision,
+                "model_uri": version.uri if version else None,
+            }
         )
         temporary = saved.with_name(f".{SAVED}.{os.getpid()}")
-        temporary.write_text(outcome.model_dump_json(indent=2), encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(outcome.model_dump_json(indent=2))
+            file.flush()
+            os.fsync(file.fileno())
         temporary.rename(saved)
         return outcome
 
@@ -107,7 +122,8 @@ class Finish:
         champion, obstacle = None, None
         if (present := registry.champion(gate.model)) is not None:
             try:
-                champion = self._ask_champion(registry.fetch(present, self.folder / "champion"))
+                with TemporaryDirectory(prefix="hpo-champion-") as folder:
+                    champion = self._ask_champion(registry.fetch(present, Path(folder)))
             except ModelError as error:
                 obstacle = f"version {present.number}, the present champion, can't be compared: {error}"
         metric = self.config.metric

@@ -94,6 +94,14 @@ def test_a_study_runs_from_one_file_to_a_champion_and_goes_on_from_there(films: 
     assert {int(number) for number, _ in FINISHED.findall(more.stdout)} == {4, 5}
     assert len(runs(folder)) == 7
 
+    timid = ["--set", "study=timid", "--set", "budget.trials=2", "--set", "space.learning_rate={low: 1e-7, high: 1e-6}"]
+    worse = command("run", "--space", films, *timid)
+    assert worse.returncode == 0, worse.stderr
+    assert "models:/films@challenger, the present champion is kept" in worse.stdout
+    aliases = query(folder, "select alias, version from registered_model_aliases order by alias")
+    assert [alias for alias, _ in aliases] == ["challenger", "champion"]
+    assert len({version for _, version in aliases}) == 2
+
     changed = command("run", "--space", films, "--resume", "--set", "space.learning_rate.high=2e-2")
     assert changed.returncode == 2
     assert "differs from the one this study began with" in changed.stderr
