@@ -1,8 +1,8 @@
 """Samplers: who proposes params. One frozen config class each; `build` makes the Optuna sampler.
 
 Optuna is imported by `build` alone. A sampler is built anew for every trial, seeded by the study's seed and the
-trial's number: what it proposes follows from the ledger and nothing else, so a resumed study goes on as if it had
-never stopped.
+trial's number: what it proposes follows from the ledger and nothing else. With one trial at a time, a resumed study
+goes on as if it had never stopped.
 """
 
 import warnings
