@@ -44,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HpoError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        print(f"error: this Python has no {error.name}; first: . .venv/bin/activate", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped; nothing was written", file=sys.stderr)
         return 130

@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HpoError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        print(f"error: this Python has no {error.name}; first: . .venv/bin/activate", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:  # before the first trial; later the driver has its own handler
         print("stopped before the first trial", file=sys.stderr)
         return 130

@@ -197,7 +197,12 @@ def _places(axes: "Axes", parameter: Varying) -> Callable[[TrialRecord, Scalar],
             parameter.values.index(parameter.nearest(value)) + 0.3 * (trial.number * GOLDEN % 1 - 0.5)
         )
     if parameter.log:
+        from matplotlib.ticker import LogLocator, NullFormatter
+
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=5))
+        axes.xaxis.set_major_formatter("{x:.0e}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     return lambda trial, value: float(value)
 
 

@@ -14,15 +14,20 @@ from hpo.report import words
 DEFAULT_STORE = "sqlite:///mlflow.db"
 """Where `hpo.predict` looks by itself."""
 
+COMMANDS = ("look at it", "predict")
+"""The parts that begin with a command."""
+
 PROPORTIONS = frozenset({"accuracy"})
 """Metrics that are the mean of one yes or no a row, and so have a standard error that is known from the value."""
 
 
-def summary_text(summary: StudySummary) -> str:
-    """Plain lines for a terminal or a log."""
+def summary_text(summary: StudySummary, programs: str = "") -> str:
+    """Plain lines for a terminal or a log. programs: the folder, with its slash, that the shell would not search."""
     lines = [_headline(summary), ""]
     for label, text in _parts(summary):
         first, *rest = text.split("\n")
+        if label in COMMANDS and not first.startswith("http"):
+            first = programs + first
         lines.append(f"  {label:<12}{first}")
         lines.extend(f"  {'':<12}{line}" for line in rest)
     return "\n".join(lines)
@@ -32,7 +37,7 @@ def summary_markdown(summary: StudySummary) -> str:
     """The same words as a page."""
     lines = [f"# {summary.study}", "", _headline(summary), ""]
     for label, text in _parts(summary):
-        code = label in ("look at it", "predict")
+        code = label in COMMANDS
         body = "\n".join(f"      {line}" for line in text.split("\n"))
         lines.append(f"- **{label}**\n\n{body}\n" if code else f"- **{label}**: {' '.join(text.split())}")
     return "\n".join(lines) + "\n"

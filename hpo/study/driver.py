@@ -4,7 +4,9 @@ A crash, a stop, an extension: all are continued by the same act, opening the le
 used. Must not train, sample, judge or log itself.
 """
 
+import shutil
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -118,16 +120,26 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         if search.stopped_by is not None:
             name = signal.Signals(search.stopped_by).name
             emit(StudyStopped(time=time.time(), reason=name))
-            screen.say(f"stopped by {name}; go on with --resume")
+            screen.say("go on with --resume")
             return 128 + search.stopped_by
+        screen.say("testing the winner and the default configuration; then registering")
         summary = _conclude(config, prepared, search.records, spool, started)
         files = write_report(folder, summary, search.records, config.space.varying)
         emit(_finished(summary, files))
         if not spool.close(FLUSH_SECONDS):
             screen.say(f"MLflow has not taken everything yet ({spool.trouble}); it will with the next --resume")
         screen.close()
-        print(f"\n{summary_text(summary)}", flush=True)
+        print(f"\n{summary_text(summary, _programs())}", flush=True)
     return 0
+
+
+def _programs() -> str:
+    """Where the commands of this environment lie, as seen from here; empty where the shell finds them by itself."""
+    folder = Path(sys.executable).parent
+    found = shutil.which("mlflow")
+    if found is not None and Path(found).parent == folder:
+        return ""
+    return f"{folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder}/"
 
 
 def _broken_off(emit: Callable[[AnyEvent], None], error: BaseException | None) -> None:
