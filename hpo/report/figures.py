@@ -203,6 +203,8 @@ def _places(axes: "Axes", parameter: Varying) -> Callable[[TrialRecord, Scalar],
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=5))
         axes.xaxis.set_major_formatter("{x:.0e}")
         axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.locator_params(axis="x", nbins=5)
     return lambda trial, value: float(value)
 
 
