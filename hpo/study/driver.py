@@ -122,7 +122,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             emit(StudyStopped(time=time.time(), reason=name))
             screen.say("go on with --resume")
             return 128 + search.stopped_by
-        screen.say("testing the winner and the default configuration; then registering")
+        screen.say("the search is over; judging the winner")
         summary = _conclude(config, prepared, search.records, spool, started)
         files = write_report(folder, summary, search.records, config.space.varying)
         emit(_finished(summary, files))
@@ -144,7 +144,9 @@ def _programs() -> str:
 
 def _broken_off(emit: Callable[[AnyEvent], None], error: BaseException | None) -> None:
     """No run is left as if it went on when the driver ends by an error."""
-    if error is not None:
+    if isinstance(error, SystemExit):  # of `leave`
+        emit(StudyStopped(time=time.time(), reason=signal.Signals(int(str(error.code)) - 128).name))
+    elif error is not None:
         emit(StudyStopped(time=time.time(), reason=f"{type(error).__name__}: {error}"))
 
 
