@@ -72,6 +72,7 @@ def _search(folder: Path, trials: int, slots: int, emit: Callable[[AnyEvent], No
     from hpo.samplers import TpeConfig
     from hpo.schedulers import FifoConfig
     from hpo.study.search import StudySearch
+    from hpo.study.steps import Ladder
 
     space = SearchSpace(
         {
@@ -87,7 +88,7 @@ def _search(folder: Path, trials: int, slots: int, emit: Callable[[AnyEvent], No
         scheduler=scheduler.build(),
         metric="accuracy",
         mode="max",
-        rungs=scheduler.fractions(),
+        ladder=Ladder(scheduler.fractions()),
         emit=emit,
         trials=trials,
     )

@@ -36,6 +36,15 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Exploit:
+    """The scheduler's third answer: go on from the weights of trial `source`, as they were at the same level, with
+    `params` in place of the trial's own values of the same names."""
+
+    source: int
+    params: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
 class Seeds:
     """Separate seeds, so that the head's initial weights and the order of the rows vary one by one."""
 
@@ -47,8 +56,10 @@ class Seeds:
 class TrialConfig:
     """One assignment to train. `params` holds fixed and sampled values, without those that are inactive.
 
-    rungs: fractions (0, 1] of this trial's own optimiser steps at which it evaluates, besides every epoch's end.
-    keep_above: a trial whose best value is worse can no longer be among the study's best; it writes no checkpoint.
+    number: the handle under which the runner reports. rungs: fractions (0, 1] of this trial's own optimiser steps at
+    which it evaluates, besides every epoch's end. keep_above: a trial whose best value is worse can no longer be among
+    the study's best; it writes no checkpoint. replicate, of: the retraining number `replicate` (from 1) of trial `of`
+    over fresh seeds; 0 and None for a trial of the search.
     """
 
     number: int
@@ -56,6 +67,18 @@ class TrialConfig:
     seeds: Seeds
     rungs: tuple[float, ...] = (1.0,)
     keep_above: float | None = None
+    replicate: int = 0
+    of: int | None = None
+
+    @property
+    def trial(self) -> int:
+        """The number of the trial that is trained, for the first time or again."""
+        return self.number if self.of is None else self.of
+
+    @property
+    def name(self) -> str:
+        """Of its checkpoint's folder."""
+        return f"trial-{self.trial:04d}" + (f"-seed-{self.replicate}" if self.replicate else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +114,7 @@ class TrialRecord(Record):
     curve: the searched metric by progress, the part (0, 1] of the trial's own training. value: the best of it, in the
     metric's own direction; None unless COMPLETE.
     metrics: all metrics of the best step, and the trial's totals. reason: why it was pruned or failed.
+    replicate: 0 for a trial of the search; n for its nth retraining over fresh seeds, under the trial's number.
     """
 
     number: int
@@ -104,6 +128,24 @@ class TrialRecord(Record):
     checkpoint: Path | None = None
     seconds: float | None = None
     reason: str | None = None
+    replicate: int = 0
+
+
+class Confirmed(Record):
+    """A leader, retrained over fresh seeds. first: its value in the search, which it was chosen for. values: those of
+    the fresh seeds. mean, low, high: of them, with the interval of `confidence` (None: fewer than two seeds).
+    is_out: the race was ended early for it, as a clear loser.
+    """
+
+    number: int
+    origin: str
+    first: float
+    values: tuple[float, ...]
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    confidence: float = 0.95
+    is_out: bool = False
 
 
 class DatasetRecord(Record):
@@ -137,8 +179,11 @@ class StudyStarted(Event):
 
 
 class TrialStarted(Event):
+    """`replicate`: of the retraining over fresh seeds that this is about; 0 for the trial itself. So in all three."""
+
     kind: Literal["trial_started"] = "trial_started"
     number: int
+    replicate: int = 0
     origin: str
     params: dict[str, Scalar]
     tags: dict[str, str] = Field(default_factory=dict)
@@ -149,6 +194,7 @@ class TrialReported(Event):
 
     kind: Literal["trial_reported"] = "trial_reported"
     number: int
+    replicate: int = 0
     step: int
     metrics: dict[str, float]
     progress: float | None = None
@@ -159,6 +205,7 @@ class TrialFinished(Event):
 
     kind: Literal["trial_finished"] = "trial_finished"
     number: int
+    replicate: int = 0
     state: TrialState
     metrics: dict[str, float]
     step: int = 0
@@ -218,6 +265,9 @@ class StudySummary(Record):
     best: the winner. baseline: the default configuration, trained by the same study. test_*: metrics on the test
     split, opened once; None where the study has no promotion or no test rows. counts: trials by state.
     decision: `promote` or `keep`, with reasons. model_uri: models:/NAME@ALIAS. seconds: wall time of this run.
+    confirmed: the leaders over fresh seeds, the best mean first; empty where the study confirms nothing.
+    objectives: every searched metric with its mode, the leading one first. pareto: numbers of the complete trials that
+    no other one beats in all of them. history: what was brought in from other studies, and what was left out, in words.
     """
 
     study: str
@@ -238,3 +288,7 @@ class StudySummary(Record):
     seconds: float = 0.0
     test_rows: int = 0
     validation_rows: int = 0
+    confirmed: tuple[Confirmed, ...] = ()
+    objectives: dict[str, Literal["min", "max"]] = Field(default_factory=dict)
+    pareto: tuple[int, ...] = ()
+    history: tuple[str, ...] = ()

@@ -114,11 +114,11 @@ class TrialObjective:
         from hpo.training import checkpoint
 
         return checkpoint.write(
-            self.checkpoints / f"trial-{config.number:04d}",
+            self.checkpoints / config.name,
             weights=weights,
             model_config=training.model_config,
             tokenizer_folder=self.model,
-            trial=config.number,
+            trial=config.trial,
             step=best.step,
             metrics=best.metrics,
             params=config.params,

@@ -115,11 +115,15 @@ class SearchConfig(Section):
 
 
 class BudgetConfig(Section):
-    """What the study may use, whichever ends first. hours: wall time. epochs: of training, all trials together."""
+    """What the study may use, whichever ends first. hours: wall time. epochs: of training, all trials together.
+
+    target: a value of the metric that is good enough; the search ends with the first complete trial that reaches it.
+    """
 
     trials: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     hours: Annotated[float, Field(gt=0.0)] | None = None
     epochs: Annotated[float, Field(gt=0.0)] | None = None
+    target: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
     @model_validator(mode="after")
     def _is_limited(self) -> Self:

@@ -36,6 +36,7 @@ from hpo.study import folder as study_folder
 from hpo.study.finish import Finish
 from hpo.study.prepare import Prepared, prepare
 from hpo.study.search import BASELINE, StudySearch, finished_event, ranked, remove_strangers, started_event
+from hpo.study.steps import Ladder
 from hpo.tracking.link import read_link
 from hpo.tracking.mlflow import MlflowTracker
 from hpo.tracking.spool import Spool
@@ -67,13 +68,13 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             sampler=config.search.sampler,
             seed=config.seed,
         )
-        rungs = config.search.scheduler.fractions()
+        ladder = Ladder.of(config.search.scheduler, config.space)
         seconds = config.budget.hours * 3600 if config.budget.hours is not None else None
         screen = stack.enter_context(
             open_screen(
                 budget=Budget(config.budget.trials, seconds, config.budget.epochs),
                 varying=tuple(config.space.varying),
-                rungs=rungs,
+                rungs=ladder.fractions,
                 known=[record for record in ledger.records() if record.state.is_finished],
             )
         )
@@ -94,11 +95,12 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             scheduler=config.search.scheduler.build(),
             metric=config.metric,
             mode=config.mode,
-            rungs=rungs,
+            ladder=ladder,
             emit=emit,
             trials=config.budget.trials,
             seconds=seconds,
             epochs=config.budget.epochs,
+            target=config.budget.target,
             keep=config.checkpoints.keep,
             keep_bytes=config.checkpoints.max_bytes,
             told=_catch_up(spool, ledger.records(), tags),

@@ -14,6 +14,7 @@ from typing import Literal
 from hpo.ledger import PARTS, Ledger, part_of
 from hpo.records import (
     AnyEvent,
+    Exploit,
     Report,
     TrialConfig,
     TrialFinished,
@@ -24,6 +25,7 @@ from hpo.records import (
     Verdict,
 )
 from hpo.schedulers import Scheduler
+from hpo.study.steps import Ladder
 from hpo.training.hyperparameters import Hyperparameters
 
 BASELINE = "default"
@@ -39,13 +41,15 @@ class Running:
     best: Report | None = None
     last: Report | None = None
     epochs: float = 0.0
+    judged_up_to: float = 0.0
 
 
 @dataclass
 class StudySearch:
     """Implements `runners.Search`.
 
-    trials, seconds, epochs: the budget; seconds of wall time, those of earlier drivers counted in. keep, keep_bytes:
+    trials, seconds, epochs, target: the budget; seconds of wall time, those of earlier drivers counted in; target: the
+    value of a complete trial that is good enough. ladder: where trials are compared. keep, keep_bytes:
     how many of the best checkpoints stay, within how many bytes. told: steps by trial of which an earlier driver has
     told already. tags: for every trial.
     """
@@ -54,11 +58,12 @@ class StudySearch:
     scheduler: Scheduler
     metric: str
     mode: Literal["min", "max"]
-    rungs: tuple[float, ...]
+    ladder: Ladder
     emit: Callable[[AnyEvent], None]
     trials: int | None = None
     seconds: float | None = None
     epochs: float | None = None
+    target: float | None = None
     keep: int = 2
     keep_bytes: int = 4_000_000_000
     told: dict[int, set[int]] = field(default_factory=dict)
@@ -66,15 +71,15 @@ class StudySearch:
     stopped_by: int | None = None
 
     def __post_init__(self) -> None:
+        self._sign = 1.0 if self.mode == "max" else -1.0
         self._records = {record.number: record for record in self.ledger.records()}
         self._running: dict[int, Running] = {}
         self._started = time.monotonic() - self.ledger.seconds_used
         self._used_up = False
+        self._reached = any(self._is_on_target(record) for record in self._records.values())
         self._epochs_spent = sum(record.metrics.get("epochs", 0.0) for record in self._records.values())
-        self._sign = 1.0 if self.mode == "max" else -1.0
         for record in self._records.values():
-            if record.state.is_finished:
-                self._replay(record)
+            self._replay(record)
         self._retain()
 
     @property
@@ -94,11 +99,15 @@ class StudySearch:
         )
         if left_over:
             return False
+        return self._used_up or self._is_spent or (self.trials is not None and len(self._records) >= self.trials)
+
+    @property
+    def _is_spent(self) -> bool:
+        """The study is over as soon as it can be: running trials end at their next report, and are recorded."""
         return (
-            self._used_up
-            or (self.trials is not None and len(self._records) >= self.trials)
-            or (self.seconds is not None and time.monotonic() - self._started >= self.seconds)
+            (self.seconds is not None and time.monotonic() - self._started >= self.seconds)
             or (self.epochs is not None and self._epochs_spent >= self.epochs)
+            or self._reached
         )
 
     def ask(self) -> TrialConfig | None:
@@ -109,14 +118,17 @@ class StudySearch:
             self._used_up = True
             return None
         self._records[record.number] = record
-        self._running[record.number] = Running(record, curve=dict(record.curve))
+        self._running[record.number] = Running(
+            record, curve=dict(record.curve), judged_up_to=max(record.curve, default=0.0)
+        )
+        self.scheduler.start(record.number, record.params)
         self.emit(started_event(record, self.tags))
         ranked = self._ranked()
         return TrialConfig(
             number=record.number,
             params=record.params,
             seeds=record.seeds,
-            rungs=self.rungs,
+            rungs=self.ladder.rungs(record.params),
             keep_above=ranked[self.keep - 1].value if len(ranked) >= self.keep and record.origin != BASELINE else None,
         )
 
@@ -144,14 +156,25 @@ class StudySearch:
                     progress=report.progress,
                 )
             )
-        verdict = self.scheduler.report(number, report.progress, self._sign * value)
+        verdict = self._judge(running, report.progress, value)
         if report.done:
             self._finish(running, TrialState.COMPLETE)
             return Verdict.STOP
         if verdict is Verdict.STOP and running.record.origin != BASELINE:
             self._finish(running, TrialState.PRUNED, f"not among the best at {report.progress:.0%} of training")
             return Verdict.STOP
+        if self._is_spent and running.record.origin != BASELINE:
+            self._finish(running, TrialState.PRUNED, f"the budget was used up at {report.progress:.0%} of training")
+            return Verdict.STOP
         return Verdict.CONTINUE
+
+    def _judge(self, running: Running, progress: float, value: float) -> Verdict | Exploit:
+        """What the scheduler says. A trial that is trained again after a crash was told to go on wherever its earlier
+        reports went on, and is not judged anew there: decisions are those of a study that was never interrupted."""
+        if progress < running.judged_up_to - 1e-9:
+            return Verdict.CONTINUE
+        record = running.record
+        return self.scheduler.report(record.number, self.ladder.level(record.params, progress), self._sign * value)
 
     def failed(self, number: int, reason: str) -> None:
         if running := self._running.get(number):
@@ -190,19 +213,28 @@ class StudySearch:
         if self.seconds is not None:
             self.ledger.spend(time.monotonic() - self._started)
         self._records[number] = record
+        self._reached = self._reached or self._is_on_target(record)
         del self._running[number]
         self.emit(finished_event(record))
         if record.checkpoint is not None:
             self._retain()
+
+    def _is_on_target(self, record: TrialRecord) -> bool:
+        if self.target is None or record.value is None:
+            return False
+        return self._sign * record.value >= self._sign * self.target
 
     def _ranked(self) -> list[TrialRecord]:
         """Complete trials, best first; of equals the earlier one."""
         return ranked(self._records.values(), self.mode)
 
     def _replay(self, record: TrialRecord) -> None:
-        """Let the scheduler see again what a finished trial reported."""
-        for progress, value in record.curve.items():
-            self.scheduler.report(record.number, progress, self._sign * value)
+        """Let the scheduler see again what was reported; but for the last report of a trial that a crash cut off,
+        of which nobody knows whether it was answered."""
+        self.scheduler.start(record.number, record.params)
+        reports = sorted(record.curve.items())
+        for progress, value in reports if record.state.is_finished else reports[:-1]:
+            self.scheduler.report(record.number, self.ladder.level(record.params, progress), self._sign * value)
 
     def _retain(self) -> None:
         """Remove the checkpoints of all but the best few; the default configuration's stays until the end."""

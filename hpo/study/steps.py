@@ -1,12 +1,11 @@
 """How long trials are, in optimiser steps, and whether the rungs fit into that. Known once the rows are counted."""
 
 import itertools
-import math
 from dataclasses import dataclass
 
 from hpo.config import StudyConfig
 from hpo.errors import ConfigError, Problem
-from hpo.schedulers import AshaConfig
+from hpo.schedulers import Levels
 from hpo.space import Choice, Fixed, Parameter, Params, Scalar, SearchSpace
 from hpo.training.batches import steps_per_epoch
 from hpo.training.hyperparameters import Hyperparameters
@@ -37,6 +36,50 @@ class TrialLength:
         return self.total_steps / self.steps_per_epoch
 
 
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """Where trials of different lengths are compared. fractions: the scheduler's levels, rising, the last one 1.
+
+    longest: epochs of the longest trial of the space, where levels are counted in samples; None where each trial's
+    own progress counts. Epochs measure samples: all trials train on the same rows.
+    """
+
+    fractions: tuple[float, ...]
+    longest: float | None = None
+
+    @classmethod
+    def of(cls, scheduler: Levels, space: SearchSpace) -> "Ladder":
+        return cls(scheduler.fractions(), _longest(space) if scheduler.resource == "samples" else None)
+
+    def rungs(self, params: Params) -> tuple[float, ...]:
+        """The levels as parts (0, 1] of this trial's own training; those beyond its end are not reached."""
+        share = self._share(params)
+        return (*(own for level in self.fractions if (own := level / share) < 1.0 - 1e-9), 1.0)
+
+    def level(self, params: Params, progress: float) -> float:
+        """What a part of this trial's own training is on the scheduler's scale."""
+        return progress * self._share(params)
+
+    def _share(self, params: Params) -> float:
+        return 1.0 if self.longest is None else min(1.0, _epochs(params) / self.longest)
+
+
+def _epochs(params: Params) -> float:
+    return float(params.get("num_train_epochs", Hyperparameters().num_train_epochs))
+
+
+def _longest(space: SearchSpace) -> float:
+    match space.parameters.get("num_train_epochs"):
+        case None:
+            return _epochs({})
+        case Fixed(value):
+            return float(value)
+        case Choice(values):
+            return max(float(value) for value in values)
+        case own:
+            return float(own.high)
+
+
 def extremes(space: SearchSpace, default: Params, rows: int) -> tuple[dict[str, Scalar], dict[str, Scalar]]:
     """The assignments with the fewest and with the most steps. default: a value for each parameter that varies."""
     names = _with_conditions(space, LENGTH)
@@ -51,19 +94,19 @@ def extremes(space: SearchSpace, default: Params, rows: int) -> tuple[dict[str, 
 def check_rungs(config: StudyConfig, rows: int) -> None:
     """Refuse rungs below the first step of the shortest trial: ConfigError. rows: of the train split."""
     scheduler = config.search.scheduler
-    if not isinstance(scheduler, AshaConfig):
-        return
+    ladder = Ladder.of(scheduler, config.space)
     params, _ = extremes(config.space, config.default_point(), rows)
     steps = TrialLength.of(params, rows).total_steps
-    if steps * min(scheduler.fractions()) >= 1.0 - 1e-9:
+    rungs = ladder.rungs(params)
+    if steps * min(rungs) >= 1.0 - 1e-9:
         return
-    most = math.floor(math.log(steps) / math.log(scheduler.reduction_factor) + 1e-9) + 1
+    most = sum(steps * rung >= 1.0 - 1e-9 for rung in rungs)
     which = ", ".join(f"{name} {params[name]:g}" for name in LENGTH if name in params)
     raise ConfigError(
         [
             Problem(
                 "search.scheduler.rungs",
-                f"the lowest of {scheduler.rungs} rungs lies below one optimiser step of the shortest trial "
+                f"the lowest of {len(rungs)} rungs lies below one optimiser step of the shortest trial "
                 f"({rows:,} rows{f' at {which}' if which else ''}: {steps:,} step{'s' if steps > 1 else ''}); "
                 f"lower search.scheduler.rungs to {most}" + (", or take the scheduler fifo" if most == 1 else ""),
             )

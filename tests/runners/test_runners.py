@@ -30,6 +30,7 @@ from hpo.samplers import RandomConfig
 from hpo.schedulers import AshaConfig, FifoConfig
 from hpo.space import FloatRange, SearchSpace
 from hpo.study.search import StudySearch
+from hpo.study.steps import Ladder
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers can't import a test
 
@@ -49,7 +50,7 @@ def search(
         scheduler=scheduler.build(),
         metric="accuracy",
         mode="max",
-        rungs=scheduler.fractions(),
+        ladder=Ladder(scheduler.fractions()),
         emit=(events if events is not None else []).append,
         trials=trials,
     )

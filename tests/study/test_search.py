@@ -12,6 +12,7 @@ from hpo.samplers import RandomConfig
 from hpo.schedulers import AshaConfig, FifoConfig
 from hpo.space import FloatRange, SearchSpace
 from hpo.study.search import StudySearch, ranked, remove_strangers
+from hpo.study.steps import Ladder
 
 SPACE = SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True)})
 MakeSearch = Callable[..., StudySearch]
@@ -22,7 +23,7 @@ def make(tmp_path: Path) -> MakeSearch:
     def search(mode: Literal["min", "max"] = "max", scheduler: Any = None, **options: Any) -> StudySearch:
         ledger = Ledger(tmp_path, study="s", mode=mode, space=SPACE, sampler=RandomConfig(), seed=1)
         scheduler = scheduler or FifoConfig()
-        defaults = {"emit": lambda event: None, "metric": "loss", "rungs": scheduler.fractions()}
+        defaults = {"emit": lambda event: None, "metric": "loss", "ladder": Ladder(scheduler.fractions())}
         return StudySearch(ledger=ledger, scheduler=scheduler.build(), mode=mode, **{**defaults, **options})
 
     return search
