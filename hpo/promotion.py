@@ -28,6 +28,7 @@ _SEED = 17
 class PromotionConfig(BaseModel):
     """The gate. model: the name in the registry. min_improvement: in the metric's own unit, to be exceeded.
 
+    limits: what the winner may cost at most (seconds, latency, parameters), or must reach at least in another metric.
     confidence: how sure the test must be that the challenger is better (0.95: p below 0.05); None asks no test.
     """
 
@@ -36,6 +37,7 @@ class PromotionConfig(BaseModel):
     model: Annotated[str, Field(min_length=1, pattern=r"^\w[\w .\-]*$")]
     min_improvement: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    limits: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

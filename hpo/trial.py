@@ -52,6 +52,7 @@ class TrialObjective:
         sign = 1.0 if self.mode == "max" else -1.0
         best: loop.Evaluation | None = None
         weights: Mapping[str, torch.Tensor] = {}
+        sizes = training.count_parameters()
         for evaluation in loop.train(training, evaluation_steps(training, config.rungs)):
             value = evaluation.metrics[self.metric]
             if best is None or sign * value > sign * best.metrics[self.metric]:
@@ -64,7 +65,7 @@ class TrialObjective:
             yield Report(
                 step=evaluation.step,
                 progress=evaluation.step / training.total_steps,
-                metrics=evaluation.metrics | {"seconds": time.perf_counter() - started},
+                metrics=evaluation.metrics | {"seconds": time.perf_counter() - started} | (sizes if done else {}),
                 done=done,
                 checkpoint=checkpoint,
             )

@@ -14,9 +14,10 @@ from typing import Any
 from hpo.config.parameters import FIELDS, Fault, check_value, takes
 from hpo.config.points import first_points
 from hpo.config.schema import PACKAGE, ModelConfig, SearchConfig, StudyConfig, checked_name
-from hpo.config.syntax import dotted, shown
+from hpo.config.syntax import KeyPath, dotted, shown
 from hpo.config.wording import nearest
 from hpo.errors import ConfigError, Problem
+from hpo.objectives import COSTS
 from hpo.promotion import PromotionConfig
 from hpo.space import Choice, Fixed, Parameter, SearchSpace
 from hpo.tasks import Task
@@ -45,7 +46,7 @@ def check(sections: Mapping[str, Any], wrong: Collection[str] = ()) -> Iterator[
     if space and not (task and task.problem_type == "regression") and not {"loss", "focal_gamma"} & {*wrong}:
         yield from _gamma_without_focal_loss(space)
     if task and search:
-        yield from _metric(search, task)
+        yield from _metric(search, task, promotion)
     if search and space:
         yield from _first_points(search, space, wrong)
     if promotion:
@@ -84,15 +85,28 @@ def _gamma_without_focal_loss(space: SearchSpace) -> Iterator[Fault]:
     yield ("space", "focal_gamma"), f"only the focal loss has a gamma, and loss can be another one here; {remedy}"
 
 
-def _metric(search: SearchConfig, task: Task) -> Iterator[Fault]:
-    if search.metric is not None and search.metric not in task.metric_names:
-        remedy = nearest(search.metric, task.metric_names)
-        yield ("search", "metric"), f"{shown(search.metric)} is no metric of this task; {remedy}"
+def _metric(search: SearchConfig, task: Task, promotion: PromotionConfig | None) -> Iterator[Fault]:
+    asked = search.metric or task.default_metric
+    names = (asked,) if isinstance(asked, str) else asked
+    known = (*task.metric_names, *COSTS)
+    for index, name in enumerate(names):
+        path: KeyPath = ("search", "metric") if isinstance(asked, str) else ("search", "metric", index)
+        if name not in known:
+            yield path, f"{shown(name)} is no metric of this task; {nearest(name, known)}"
+        elif name in names[:index]:
+            yield path, f"{name} is there twice; remove one"
+        elif index == 0 and name in COSTS:
+            yield path, f"{name} is what a model costs, and cannot lead; put a metric of the task first"
+    if promotion is not None:
+        for name in promotion.limits:
+            if name not in known:
+                yield ("promotion", "limits", name), f"unknown metric; {nearest(name, known)}"
+    if names[0] not in task.metric_names:
         return
-    metric = search.metric or task.default_metric
-    better = task.mode_of(metric)
-    if search.mode is not None and search.mode != better:
-        yield ("search", "mode"), f"{search.mode} looks for the worst {metric}; write {better}, or remove the line"
+    if search.mode is not None and len(names) > 1:
+        yield ("search", "mode"), f"{search.mode}, but each of {len(names)} metrics has its own; remove the line"
+    elif search.mode is not None and search.mode != (better := task.mode_of(names[0])):
+        yield ("search", "mode"), f"{search.mode} looks for the worst {names[0]}; write {better}, or remove the line"
 
 
 def _first_points(search: SearchConfig, space: SearchSpace, wrong: Collection[str]) -> Iterator[Fault]:

@@ -29,6 +29,7 @@ from hpo.config.wording import explain
 from hpo.data import DataConfig
 from hpo.errors import ConfigError, Problem
 from hpo.mlflow_client import without_password
+from hpo.objectives import COSTS, Mode
 from hpo.promotion import PromotionConfig
 from hpo.samplers import Sampler, TpeConfig
 from hpo.schedulers import AshaConfig, SchedulerUnion
@@ -103,13 +104,14 @@ class ModelConfig(Section):
 class SearchConfig(Section):
     """How trials are proposed, stopped and compared.
 
-    metric, mode: None takes the task's own. first: points that are tried before the sampler's; a mapping names what
+    metric, mode: None takes the task's own; several metrics, the leading one first, each have the mode that is theirs.
+    first: points that are tried before the sampler's; a mapping names what
     differs from the default configuration.
     """
 
     sampler: Annotated[Sampler, _typed("tpe")] = TpeConfig()
     scheduler: Annotated[SchedulerUnion, _typed("asha")] = AshaConfig()
-    metric: str | None = None
+    metric: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=4)] | None = None
     mode: Literal["min", "max"] | None = None
     first: tuple[points.First, ...] = ("default",)
 
@@ -202,12 +204,21 @@ class StudyConfig(Section):
         return self.storage / self.study
 
     @property
-    def metric(self) -> str:
-        return self.search.metric or self.task.default_metric
+    def objectives(self) -> dict[str, Mode]:
+        """Every searched metric with its mode, the leading one first."""
+        asked = self.search.metric or self.task.default_metric
+        names = (asked,) if isinstance(asked, str) else asked
+        modes: dict[str, Mode] = {name: "min" if name in COSTS else self.task.mode_of(name) for name in names}
+        return modes if self.search.mode is None else {**modes, names[0]: self.search.mode}
 
     @property
-    def mode(self) -> Literal["min", "max"]:
-        return self.search.mode or self.task.mode_of(self.metric)
+    def metric(self) -> str:
+        """The leading one."""
+        return next(iter(self.objectives))
+
+    @property
+    def mode(self) -> Mode:
+        return self.objectives[self.metric]
 
     def default_point(self) -> dict[str, Scalar]:
         """The default configuration, for every parameter that varies."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from hpo.ledger import PARTS, Ledger, part_of
+from hpo.objectives import COSTS
 from hpo.records import (
     AnyEvent,
     Exploit,
@@ -42,6 +43,7 @@ class Running:
     last: Report | None = None
     epochs: float = 0.0
     judged_up_to: float = 0.0
+    costs: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -142,6 +144,7 @@ class StudySearch:
         self._epochs_spent += max(0.0, report.metrics.get("epoch", 0.0) - running.epochs)
         running.epochs = max(running.epochs, report.metrics.get("epoch", 0.0))
         running.last = report
+        running.costs = costs_of(report, running.costs)
         running.curve[part_of(report.progress) / PARTS] = value
         self.ledger.report(number, report.progress, value)
         told = self.told.setdefault(number, set())
@@ -185,6 +188,7 @@ class StudySearch:
         metrics = {"epochs": running.epochs}
         if best is not None and last is not None:
             metrics |= {f"best_{name}": value for name, value in best.metrics.items() if name not in _PROGRESS}
+            metrics |= running.costs
             metrics |= {
                 "best_step": float(best.step),
                 "steps": float(last.step),
@@ -248,8 +252,16 @@ class StudySearch:
                 shutil.rmtree(record.checkpoint)
 
 
-_PROGRESS = frozenset({"seconds", "train_seconds", "learning_rate", "sentences_per_second", "epoch"})
-"""How far training was, not how good: no best of it is worth a column."""
+_PROGRESS = frozenset({"train_seconds", "learning_rate", "sentences_per_second", "epoch", *COSTS})
+"""How far training was and what it cost, not how good: no best of it is worth a column."""
+
+
+def costs_of(report: Report, so_far: Mapping[str, float]) -> dict[str, float]:
+    """What a trial has cost up to this report. Of its latencies the shortest, which others disturbed least."""
+    found = {name: report.metrics[name] for name in COSTS if name in report.metrics}
+    if {"latency"} <= found.keys() & so_far.keys():
+        found["latency"] = min(found["latency"], so_far["latency"])
+    return {**so_far, **found}
 
 
 def ranked(records: Iterable[TrialRecord], mode: Literal["min", "max"]) -> list[TrialRecord]:
@@ -275,11 +287,12 @@ def started_event(record: TrialRecord, tags: Mapping[str, str]) -> TrialStarted:
 
 
 def finished_event(record: TrialRecord) -> TrialFinished:
+    """Without the costs: the trial's reports have told them, each at its step."""
     return TrialFinished(
         time=time.time(),
         number=record.number,
         state=record.state,
-        metrics=record.metrics,
+        metrics={name: value for name, value in record.metrics.items() if name not in COSTS},
         step=int(record.metrics.get("steps", 0)),
         reason=record.reason,
     )

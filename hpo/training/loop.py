@@ -76,6 +76,12 @@ class Training:
         found: dict[str, Any] = config.to_dict() | {"architectures": [type(self.model).__name__]}
         return found
 
+    def count_parameters(self) -> dict[str, float]:
+        """Numbers in the model, and those of them that are trained."""
+        parts = list(self.model.parameters())
+        trained = sum(part.numel() for part in parts if part.requires_grad)
+        return {"parameters": float(sum(part.numel() for part in parts)), "trainable_parameters": float(trained)}
+
     def copy_weights(self) -> dict[str, torch.Tensor]:
         """On the CPU, as they are now."""
         return {name: part.detach().to("cpu", copy=True) for name, part in self.model.state_dict().items()}
@@ -134,7 +140,9 @@ def train(training: Training, evaluate_at: frozenset[int]) -> Iterator[Evaluatio
         seconds = time.perf_counter() - started
         trained += seconds
         references = training.validation.flat["labels"]
+        asked = time.perf_counter()
         logits = inference.logits(model, training.validation, training.collate, training.where, bf16=training.bf16)
+        latency = 1_000.0 * (time.perf_counter() - asked) / len(references)
         metrics = training.score(logits, references)
         metrics |= {
             "loss": float(training.plain_loss(torch.from_numpy(logits), torch.from_numpy(references.copy())).mean()),
@@ -143,6 +151,7 @@ def train(training: Training, evaluate_at: frozenset[int]) -> Iterator[Evaluatio
             "epoch": step / training.steps_per_epoch,
             "sentences_per_second": seen / seconds,
             "train_seconds": trained,
+            "latency": latency,
         }
         broken = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
         if broken:

@@ -23,7 +23,7 @@ def run(objective: TrialObjective, **params: object) -> list[Report]:
 
 def plain(reports: list[Report]) -> list[dict[str, float]]:
     """Metrics without the clock's."""
-    timed = {"seconds", "train_seconds", "sentences_per_second"}
+    timed = {"seconds", "train_seconds", "sentences_per_second", "latency"}
     return [{name: value for name, value in report.metrics.items() if name not in timed} for report in reports]
 
 

@@ -1,0 +1,62 @@
+"""What a study searches for: one metric, or a leading one and others beside it, such as what a model costs.
+
+Owns the costs that every trial reports besides its task's metrics, and the comparison of trials in several objectives
+at once. Pure. Must not know who samples or promotes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, TypeAlias
+
+from hpo.records import TrialRecord, TrialState
+
+Mode: TypeAlias = Literal["min", "max"]
+Objectives: TypeAlias = Mapping[str, Mode]
+"""Metric -> mode; the leading one first."""
+
+COSTS = {
+    "seconds": "wall time of the trial, with its evaluations",
+    "latency": "milliseconds a row in the evaluation on the validation split, the fastest one",
+    "parameters": "numbers in the model",
+    "trainable_parameters": "those of them that are not frozen",
+}
+"""Searched for as any metric, always to be minimised."""
+
+
+def value_of(record: TrialRecord, name: str) -> float | None:
+    """A metric at the trial's best evaluation, or one of its costs; None where it has none."""
+    return record.metrics.get(f"best_{name}", record.metrics.get(name))
+
+
+def values_of(record: TrialRecord, names: Iterable[str]) -> tuple[float, ...] | None:
+    """All of `names`, or None where one is missing."""
+    found = [value for name in names if (value := value_of(record, name)) is not None]
+    return tuple(found) if len(found) == len(tuple(names)) else None
+
+
+def pareto(records: Sequence[TrialRecord], objectives: Objectives) -> tuple[int, ...]:
+    """Numbers of the complete trials that no other one beats: at least as good in all, better in one.
+
+    The best of the leading objective first.
+    """
+    signs = [1.0 if mode == "max" else -1.0 for mode in objectives.values()]
+    points = {
+        record.number: tuple(sign * value for sign, value in zip(signs, values, strict=True))
+        for record in records
+        if record.state is TrialState.COMPLETE and (values := values_of(record, tuple(objectives))) is not None
+    }
+    front = [
+        number
+        for number, own in points.items()
+        if not any(other != own and all(map(float.__ge__, other, own)) for other in points.values())
+    ]
+    return tuple(sorted(front, key=lambda number: (tuple(-value for value in points[number]), number)))
+
+
+def beyond(record: TrialRecord, limits: Mapping[str, float], objectives: Objectives) -> list[str]:
+    """Which limits the trial breaks, a sentence each; what it has no value for breaks its limit too."""
+    broken = []
+    for name, limit in limits.items():
+        value, word = value_of(record, name), "least" if objectives.get(name) == "max" else "most"
+        if value is None or (value < limit if word == "least" else value > limit):
+            broken.append(f"its {name} is {'unknown' if value is None else f'{value:,.6g}'}, at {word} {limit:,g} is asked")
+    return broken
