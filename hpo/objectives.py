@@ -52,11 +52,15 @@ def pareto(records: Sequence[TrialRecord], objectives: Objectives) -> tuple[int,
     return tuple(sorted(front, key=lambda number: (tuple(-value for value in points[number]), number)))
 
 
-def beyond(record: TrialRecord, limits: Mapping[str, float], objectives: Objectives) -> list[str]:
-    """Which limits the trial breaks, a sentence each; what it has no value for breaks its limit too."""
+def beyond(record: TrialRecord, limits: Mapping[str, float], modes: Objectives) -> list[str]:
+    """Which limits the trial breaks, a sentence each; what it has no value for breaks its limit too.
+
+    modes: of the limited metrics. A limit is the least of what is maximised, and the most of anything else.
+    """
     broken = []
     for name, limit in limits.items():
-        value, word = value_of(record, name), "least" if objectives.get(name) == "max" else "most"
-        if value is None or (value < limit if word == "least" else value > limit):
-            broken.append(f"its {name} is {'unknown' if value is None else f'{value:,.6g}'}, at {word} {limit:,g} is asked")
+        value, is_least = value_of(record, name), modes.get(name) == "max"
+        if value is None or (value < limit if is_least else value > limit):
+            asked = f"at {'least' if is_least else 'most'} {limit:,g} is asked for"
+            broken.append(f"its {name} is {'unknown' if value is None else f'{value:,.6g}'}, {asked}")
     return broken
