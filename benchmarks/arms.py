@@ -85,7 +85,7 @@ def _search(folder: Path, trials: int, slots: int, emit: Callable[[AnyEvent], No
     scheduler = FifoConfig()
     search = StudySearch(
         ledger=ledger,
-        scheduler=scheduler.build(),
+        scheduler=scheduler.build(space, 17),
         metric="accuracy",
         mode="max",
         ladder=Ladder(scheduler.fractions()),

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from hpo.records import Verdict
 from hpo.schedulers.base import Resource, Scheduler, SchedulerConfig
-from hpo.space import Params
+from hpo.space import Params, SearchSpace
 
 
 class AshaConfig(SchedulerConfig):
@@ -26,7 +26,7 @@ class AshaConfig(SchedulerConfig):
     def fractions(self) -> tuple[float, ...]:
         return tuple(self.reduction_factor**-exponent for exponent in reversed(range(self.rungs)))
 
-    def build(self) -> Scheduler:
+    def build(self, space: SearchSpace, seed: int) -> Scheduler:
         return Asha(self.fractions(), self.reduction_factor)
 
 

@@ -18,7 +18,8 @@ class Scheduler(Protocol):
     maximised; whoever minimises passes the negative. Levels of one trial come in rising order."""
 
     def start(self, number: int, params: Params) -> None:
-        """The trial begins, or begins again. Comes before its first report."""
+        """The trial trains with `params` from here on: it begins, begins again, or has done what `Exploit` said. Comes
+        before its first report."""
         ...
 
     def report(self, number: int, level: float, value: float) -> Verdict | Exploit: ...
@@ -36,4 +37,6 @@ class Levels(Protocol):
 
 
 class SchedulerConfig(BaseModel):
+    """Each has `build(space, seed) -> Scheduler`: decisions follow from the study's seed and from what was reported."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")

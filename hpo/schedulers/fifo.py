@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from hpo.records import Verdict
 from hpo.schedulers.base import Resource, Scheduler, SchedulerConfig
-from hpo.space import Params
+from hpo.space import Params, SearchSpace
 
 
 class FifoConfig(SchedulerConfig):
@@ -16,7 +16,7 @@ class FifoConfig(SchedulerConfig):
     def fractions(self) -> tuple[float, ...]:
         return (1.0,)
 
-    def build(self) -> Scheduler:
+    def build(self, space: SearchSpace, seed: int) -> Scheduler:
         return Fifo()
 
 

@@ -92,7 +92,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         tags = {f"hpo.{name}": value for name, value in prepared.facts.items()}
         search = StudySearch(
             ledger=ledger,
-            scheduler=config.search.scheduler.build(),
+            scheduler=config.search.scheduler.build(config.space, config.seed),
             metric=config.metric,
             mode=config.mode,
             ladder=ladder,

@@ -97,7 +97,7 @@ def _play(
         epochs += (rungs[rung] - shares[number]) * job.epochs
         shares[number] = rungs[rung]
         verdict = scheduler.report(number, rungs[rung], values[number])
-        if rung + 1 < len(rungs) and (verdict is Verdict.CONTINUE or job.is_baseline):
+        if rung + 1 < len(rungs) and (verdict is not Verdict.STOP or job.is_baseline):
             later = now + job.seconds[rung + 1] - job.seconds[rung]
             heapq.heappush(events, (later, number, rung + 1))
         else:

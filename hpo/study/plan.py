@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hpo.config import StudyConfig
@@ -52,7 +53,8 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
     rungs = config.search.scheduler.fractions()
     shape = _Shape(rows["train"], rows["validation"], rungs, pace)
     jobs = [shape.job(params, is_baseline=origin == BASELINE) for origin, params in assignments]
-    future = forecast(jobs, rungs, config.search.scheduler.build, slots, Limits(trials=100) if is_open else limits)
+    build = partial(config.search.scheduler.build, config.space, config.seed)
+    future = forecast(jobs, rungs, build, slots, Limits(trials=100) if is_open else limits)
     fewest, most = (
         TrialLength.of(params, rows["train"]).total_steps
         for params in extremes(config.space, config.default_point(), rows["train"])

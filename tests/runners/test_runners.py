@@ -47,7 +47,7 @@ def search(
     ledger.enqueue([("default", {"learning_rate": 1e-5, "hidden_dropout_prob": 0.5})])
     return StudySearch(
         ledger=ledger,
-        scheduler=scheduler.build(),
+        scheduler=scheduler.build(SPACE, 3),
         metric="accuracy",
         mode="max",
         ladder=Ladder(scheduler.fractions()),

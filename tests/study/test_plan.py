@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hpo.errors import ConfigError, ServiceError
 from hpo.report.plan import Plan, plan_text
 from hpo.report.screen import open_screen
 from hpo.schedulers import FifoConfig
+from hpo.space import SearchSpace
 from hpo.study.forecast import Job, Limits, forecast
 from hpo.study.plan import count_slots, make_plan
 from hpo.study.probe import Pace
@@ -98,9 +100,9 @@ def test_a_budget_of_hours_alone_says_nothing_of_trials_unless_it_was_probed(fil
 def test_the_hours_end_the_forecast_when_a_slot_is_free_after_them() -> None:
     jobs = [Job(seconds=(10.0,), steps=5, epochs=1.0, sentences=100.0)] * 50
     fifo = FifoConfig()
-    future = forecast(jobs, fifo.fractions(), fifo.build, 2, Limits(seconds=35.0))
+    future = forecast(jobs, fifo.fractions(), partial(fifo.build, SearchSpace(), 0), 2, Limits(seconds=35.0))
     assert (future.trials, future.seconds, future.steps) == (8, 40.0, 40)
-    long = forecast(jobs, fifo.fractions(), fifo.build, 2, Limits(seconds=25_000.0))
+    long = forecast(jobs, fifo.fractions(), partial(fifo.build, SearchSpace(), 0), 2, Limits(seconds=25_000.0))
     assert long.trials == pytest.approx(5_000)
     assert long.seconds == pytest.approx(25_000.0)
 

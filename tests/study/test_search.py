@@ -24,7 +24,7 @@ def make(tmp_path: Path) -> MakeSearch:
         ledger = Ledger(tmp_path, study="s", mode=mode, space=SPACE, sampler=RandomConfig(), seed=1)
         scheduler = scheduler or FifoConfig()
         defaults = {"emit": lambda event: None, "metric": "loss", "ladder": Ladder(scheduler.fractions())}
-        return StudySearch(ledger=ledger, scheduler=scheduler.build(), mode=mode, **{**defaults, **options})
+        return StudySearch(ledger=ledger, scheduler=scheduler.build(SPACE, 1), mode=mode, **{**defaults, **options})
 
     return search
 
