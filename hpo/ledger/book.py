@@ -1,29 +1,22 @@
-"""The ledger: a study's Optuna storage, and the one truth about its trials.
+"""Asking, telling and reading back: one study's trials, as their only truth.
 
-Owns asking, telling and reading back. What it proposes follows from the study's seed and what it holds, so a study
-that was killed goes on as if it had not been. Must not know who runs trials or who else is told.
+What is proposed follows from the study's seed and what the ledger holds. Must not know who runs trials.
 """
 
-import hashlib
-import json
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from hpo.errors import ServiceError
+from hpo.ledger.entries import attributes_of, curve_of, hashed, part_of, record_of, suggest, was_started
+from hpo.ledger.storage import open_storage, translated
 from hpo.records import Seeds, TrialRecord, TrialState
-from hpo.space import Choice, FloatRange, IntRange, Params, Scalar, SearchSpace, Varying
+from hpo.space import FloatRange, Params, SearchSpace
 
 if TYPE_CHECKING:
     import optuna
 
 CHECKPOINTS = "checkpoints"
 """Beside the ledger, which keeps names and no paths: a study's folder may be moved."""
-
-PARTS = 1_000_000
-"""The ledger counts progress in millionths: Optuna's steps are whole numbers."""
 
 _ATTEMPTS = 5
 """How often a sampler may repeat itself in a finite space before it is given a point that is left."""
@@ -57,7 +50,7 @@ class Ledger:
         self._checkpoints = folder / CHECKPOINTS
         self._study = optuna.create_study(
             study_name=study,
-            storage=_storage(folder / "ledger.db"),
+            storage=open_storage(folder / "ledger.db"),
             direction="maximize" if mode == "max" else "minimize",
             load_if_exists=True,
         )
@@ -66,11 +59,11 @@ class Ledger:
 
     def enqueue(self, points: Iterable[tuple[str, Params]]) -> None:
         """Put (origin, params) points before the sampler's own, those left out that the ledger has already."""
-        known = [_attributes(trial)["params"] for trial in self._trials()]
+        known = [attributes_of(trial)["params"] for trial in self._trials()]
         for origin, params in points:
             if dict(params) not in known:
                 known.append(dict(params))
-                with self._translated():
+                with translated():
                     self._enqueue(origin, params)
 
     def _enqueue(self, origin: str, params: Params) -> None:
@@ -82,7 +75,7 @@ class Ledger:
 
         None when a finite space has been tried out.
         """
-        with self._translated():
+        with translated():
             return self._ask()
 
     def _ask(self) -> TrialRecord | None:
@@ -93,9 +86,9 @@ class Ledger:
             if left.state is optuna.trial.TrialState.RUNNING and left.number not in self._handed_out:
                 self._seed_sampler(left.number)
                 return self._start(optuna.trial.Trial(self._study, left._trial_id), left.intermediate_values)
-        tried = [_attributes(known)["params"] for known in trials if _was_started(known)] if self._is_finite else []
+        tried = [attributes_of(known)["params"] for known in trials if was_started(known)] if self._is_finite else []
         for _ in range(_ATTEMPTS):
-            waiting = [known.number for known in trials if not _was_started(known)]
+            waiting = [known.number for known in trials if not was_started(known)]
             self._seed_sampler(waiting[0] if waiting else len(trials))
             trial = self._study.ask()
             record = self._start(trial)
@@ -107,19 +100,19 @@ class Ledger:
         left_over = [point for point in self._space.grid() if point not in tried]
         if not left_over:
             return None
-        point = left_over[_hash(self._seed, len(trials)) % len(left_over)]
+        point = left_over[hashed(self._seed, len(trials)) % len(left_over)]
         self._enqueue(self._sampler.type, point)
         return self._start(self._study.ask())
 
     def _seed_sampler(self, number: int) -> None:
         """What the sampler proposes for a trial follows from its number and the ledger."""
-        self._study.sampler = self._sampler.build(self._space, _hash(self._seed, number))
+        self._study.sampler = self._sampler.build(self._space, hashed(self._seed, number))
 
     def _start(self, trial: "optuna.trial.Trial", curve: Mapping[int, float] | None = None) -> TrialRecord:
         """Fill in what the trial has no value for yet, and hand it out."""
         attributes = trial.user_attrs.get("hpo", {})
         origin = attributes.get("origin", self._sampler.type)
-        params = self._space.assign(lambda name, own: _suggest(trial, name, own))
+        params = self._space.assign(lambda name, own: suggest(trial, name, own))
         if attributes.get("params") != params:
             trial.set_user_attr("hpo", {"origin": origin, "params": params})
         self._handed_out.add(trial.number)
@@ -128,14 +121,14 @@ class Ledger:
             state=TrialState.RUNNING,
             origin=origin,
             params=params,
-            curve=_curve(curve or {}),
+            curve=curve_of(curve or {}),
             seeds=self.seeds(trial.number),
         )
 
     def seeds(self, number: int, replicate: int = 0) -> Seeds:
         """Seeds of a trial's training; another replicate of the same trial has others."""
         return Seeds(
-            init=_hash(self._seed, number, replicate, "init"), order=_hash(self._seed, number, replicate, "order")
+            init=hashed(self._seed, number, replicate, "init"), order=hashed(self._seed, number, replicate, "order")
         )
 
     def report(self, number: int, progress: float, value: float) -> None:
@@ -143,7 +136,7 @@ class Ledger:
 
         Not by optimiser step: samplers rank pruned trials by how far they came, and small batches make many steps.
         """
-        with self._translated():
+        with translated():
             self._study._storage.set_trial_intermediate_value(self._id(number), part_of(progress), value)
 
     def tell(
@@ -164,7 +157,7 @@ class Ledger:
             "seconds": seconds,
             "reason": reason,
         }
-        with self._translated():
+        with translated():
             self._tell(number, state, value, outcome)
 
     def _tell(self, number: int, state: TrialState, value: float | None, outcome: dict[str, Any]) -> None:
@@ -180,11 +173,11 @@ class Ledger:
 
     def records(self) -> list[TrialRecord]:
         """Every trial that was started, by number."""
-        with self._translated():
+        with translated():
             return [
                 self._record(trial)
                 for trial in self._trials()
-                if _was_started(trial) and not _attributes(trial).get("repeats")
+                if was_started(trial) and not attributes_of(trial).get("repeats")
             ]
 
     @property
@@ -194,99 +187,14 @@ class Ledger:
 
     def spend(self, seconds_used: float) -> None:
         """Remember the wall time of all drivers together."""
-        with self._translated():
+        with translated():
             self._study.set_user_attr("seconds_used", seconds_used)
 
     def _record(self, trial: "optuna.trial.FrozenTrial") -> TrialRecord:
-        attributes, outcome = _attributes(trial), trial.user_attrs.get("outcome", {})
-        state = TrialState("failed" if trial.state.name == "FAIL" else trial.state.name.lower())
-        return TrialRecord(
-            number=trial.number,
-            state=state,
-            origin=attributes["origin"],
-            params=attributes["params"],
-            value=trial.value if state is TrialState.COMPLETE else None,
-            curve=_curve(trial.intermediate_values),
-            metrics=outcome.get("metrics", {}),
-            seeds=self.seeds(trial.number),
-            checkpoint=self._checkpoints / outcome["checkpoint"] if outcome.get("checkpoint") else None,
-            seconds=outcome.get("seconds"),
-            reason=outcome.get("reason"),
-        )
+        return record_of(trial, self.seeds(trial.number), self._checkpoints)
 
     def _trials(self) -> list["optuna.trial.FrozenTrial"]:
         return self._study.get_trials(deepcopy=False)
 
     def _id(self, number: int) -> int:
         return int(self._study._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """A database that can't be read or written is a service that is not there."""
-        import optuna
-        import sqlalchemy
-
-        try:
-            yield
-        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
-            raise ServiceError(
-                f"storage: the ledger can't be written or read ({str(error).splitlines()[0]}); "
-                "look at the disk, then go on with --resume"
-            ) from error
-
-
-def part_of(progress: float) -> int:
-    """Progress in millionths."""
-    return round(progress * PARTS)
-
-
-def _curve(values: Mapping[int, float]) -> dict[float, float]:
-    return {part / PARTS: value for part, value in sorted(values.items())}
-
-
-def _attributes(trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
-    """What `ask` and `enqueue` wrote; a crash between Optuna's ask and ours leaves its params only."""
-    found: dict[str, Any] = trial.user_attrs.get("hpo", {"origin": "sampler", "params": dict(trial.params)})
-    return found
-
-
-def _was_started(trial: "optuna.trial.FrozenTrial") -> bool:
-    return trial.state.name != "WAITING"
-
-
-def _suggest(trial: "optuna.trial.Trial", name: str, own: Varying) -> Scalar:
-    match own:
-        case Choice():
-            return cast(Scalar, trial.suggest_categorical(name, own.values))
-        case IntRange():
-            return trial.suggest_int(name, own.low, own.high, step=own.step, log=own.log)
-        case FloatRange():
-            return trial.suggest_float(name, own.low, own.high, step=own.step, log=own.log)
-
-
-def _storage(path: Path) -> "optuna.storages.RDBStorage":
-    """SQLite with a write-ahead log: a commit costs a fifth of the default's, and a reader blocks no writer."""
-    import optuna
-    import sqlalchemy
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with sqlite3.connect(path) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
-    except (OSError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
-        raise ServiceError(f"storage: the ledger {path} can't be opened ({error}); check the disk") from error
-    storage.engine.dispose()
-
-    @sqlalchemy.event.listens_for(storage.engine, "connect")
-    def relax(connection: Any, _: Any) -> None:
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    return storage
-
-
-def _hash(*parts: int | str) -> int:
-    """31 bits that depend on all parts and on nothing else."""
-    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1

@@ -1,0 +1,14 @@
+"""The ledger: a study's Optuna storage, and the one truth about its trials.
+
+    book.py      Ledger: ask, tell, read back
+    entries.py   one Optuna trial <-> one TrialRecord
+    storage.py   the database, and its errors in our words
+
+What it proposes follows from the study's seed and what it holds, so a study that was killed goes on as if it had not
+been. Must not know who runs trials or who else is told.
+"""
+
+from hpo.ledger.book import CHECKPOINTS, BuildsSampler, Ledger
+from hpo.ledger.entries import PARTS, part_of
+
+__all__ = ["CHECKPOINTS", "PARTS", "BuildsSampler", "Ledger", "part_of"]

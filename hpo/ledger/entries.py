@@ -1,0 +1,71 @@
+"""One entry of the ledger: an Optuna trial, and what it says as a TrialRecord. Pure."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from hpo.records import Seeds, TrialRecord, TrialState
+from hpo.space import Choice, FloatRange, IntRange, Scalar, Varying
+
+if TYPE_CHECKING:
+    import optuna
+
+PARTS = 1_000_000
+"""The ledger counts progress in millionths: Optuna's steps are whole numbers."""
+
+
+def part_of(progress: float) -> int:
+    """Progress in millionths."""
+    return round(progress * PARTS)
+
+
+def curve_of(values: Mapping[int, float]) -> dict[float, float]:
+    return {part / PARTS: value for part, value in sorted(values.items())}
+
+
+def attributes_of(trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
+    """What `ask` and `enqueue` wrote; a crash between Optuna's ask and ours leaves its params only."""
+    found: dict[str, Any] = trial.user_attrs.get("hpo", {"origin": "sampler", "params": dict(trial.params)})
+    return found
+
+
+def was_started(trial: "optuna.trial.FrozenTrial") -> bool:
+    return trial.state.name != "WAITING"
+
+
+def record_of(trial: "optuna.trial.FrozenTrial", seeds: Seeds, checkpoints: Path) -> TrialRecord:
+    """checkpoints: the folder that holds them; the ledger knows their names only."""
+    attributes, outcome = attributes_of(trial), trial.user_attrs.get("outcome", {})
+    state = TrialState("failed" if trial.state.name == "FAIL" else trial.state.name.lower())
+    return TrialRecord(
+        number=trial.number,
+        state=state,
+        origin=attributes["origin"],
+        params=attributes["params"],
+        value=trial.value if state is TrialState.COMPLETE else None,
+        curve=curve_of(trial.intermediate_values),
+        metrics=outcome.get("metrics", {}),
+        seeds=seeds,
+        checkpoint=checkpoints / outcome["checkpoint"] if outcome.get("checkpoint") else None,
+        seconds=outcome.get("seconds"),
+        reason=outcome.get("reason"),
+    )
+
+
+def suggest(trial: "optuna.trial.Trial", name: str, own: Varying) -> Scalar:
+    """The trial's value of a parameter that varies: the one it has, else the sampler's."""
+    match own:
+        case Choice():
+            return cast(Scalar, trial.suggest_categorical(name, own.values))
+        case IntRange():
+            return trial.suggest_int(name, own.low, own.high, step=own.step, log=own.log)
+        case FloatRange():
+            return trial.suggest_float(name, own.low, own.high, step=own.step, log=own.log)
+
+
+def hashed(*parts: int | str) -> int:
+    """31 bits that depend on all parts and on nothing else."""
+    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
