@@ -53,7 +53,7 @@ class StudySearch:
     trials, seconds, epochs, target: the budget; seconds of wall time, those of earlier drivers counted in; target: the
     value of a complete trial that is good enough. ladder: where trials are compared. keep, keep_bytes:
     how many of the best checkpoints stay, within how many bytes. told: steps by trial of which an earlier driver has
-    told already. tags: for every trial.
+    told already. tags: for every trial. clock: in seconds, from any moment on; a simulation has its own.
     """
 
     ledger: Ledger
@@ -71,12 +71,13 @@ class StudySearch:
     told: dict[int, set[int]] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     stopped_by: int | None = None
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self._sign = 1.0 if self.mode == "max" else -1.0
         self._records = {record.number: record for record in self.ledger.records()}
         self._running: dict[int, Running] = {}
-        self._started = time.monotonic() - self.ledger.seconds_used
+        self._started = self.clock() - self.ledger.seconds_used
         self._used_up = False
         self._reached = any(self._is_on_target(record) for record in self._records.values())
         self._epochs_spent = sum(record.metrics.get("epochs", 0.0) for record in self._records.values())
@@ -107,7 +108,7 @@ class StudySearch:
     def _is_spent(self) -> bool:
         """The study is over as soon as it can be: running trials end at their next report, and are recorded."""
         return (
-            (self.seconds is not None and time.monotonic() - self._started >= self.seconds)
+            (self.seconds is not None and self.clock() - self._started >= self.seconds)
             or (self.epochs is not None and self._epochs_spent >= self.epochs)
             or self._reached
         )
@@ -215,7 +216,7 @@ class StudySearch:
             reason=reason,
         )
         if self.seconds is not None:
-            self.ledger.spend(time.monotonic() - self._started)
+            self.ledger.spend(self.clock() - self._started)
         self._records[number] = record
         self._reached = self._reached or self._is_on_target(record)
         del self._running[number]
