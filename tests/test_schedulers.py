@@ -43,6 +43,18 @@ def test_asha_answers_a_repeated_report_with_continue_and_does_not_count_it_twic
     assert asha.report(1, 0.5, 0.8) is STOP
 
 
+def test_asha_lets_the_best_so_far_go_on_and_nobody_for_having_come_early() -> None:
+    asha = AshaConfig(reduction_factor=4, rungs=2).build(SPACE, 0)
+    verdicts = [asha.report(number, 0.25, value) for number, value in enumerate([0.5, 0.4, 0.49, 0.6])]
+    assert verdicts == [CONTINUE, STOP, STOP, CONTINUE]
+
+
+def test_asha_lets_equals_go_on_together() -> None:
+    asha = AshaConfig(reduction_factor=3, rungs=2).build(SPACE, 0)
+    assert [asha.report(number, 1 / 3, 0.53) for number in range(5)] == [CONTINUE] * 5
+    assert asha.report(5, 1 / 3, 0.52) is STOP
+
+
 def test_asha_stops_what_is_not_a_number() -> None:
     assert AshaConfig().build(SPACE, 0).report(0, 1 / 9, float("nan")) is STOP
 

@@ -11,7 +11,21 @@ from pydantic import Field
 from hpo.schedulers.asha import AshaConfig
 from hpo.schedulers.base import Levels, Resource, Scheduler, SchedulerConfig
 from hpo.schedulers.fifo import FifoConfig
+from hpo.schedulers.hyperband import HyperbandConfig
+from hpo.schedulers.median import MedianConfig
 
-__all__ = ["AshaConfig", "FifoConfig", "Levels", "Resource", "Scheduler", "SchedulerConfig", "SchedulerUnion"]
+__all__ = [
+    "AshaConfig",
+    "FifoConfig",
+    "HyperbandConfig",
+    "Levels",
+    "MedianConfig",
+    "Resource",
+    "Scheduler",
+    "SchedulerConfig",
+    "SchedulerUnion",
+]
 
-SchedulerUnion: TypeAlias = Annotated[FifoConfig | AshaConfig, Field(discriminator="type")]
+SchedulerUnion: TypeAlias = Annotated[
+    FifoConfig | AshaConfig | HyperbandConfig | MedianConfig, Field(discriminator="type")
+]

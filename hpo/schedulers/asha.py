@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hpo.records import Verdict
-from hpo.schedulers.base import Resource, Scheduler, SchedulerConfig
+from hpo.schedulers.base import Resource, Scheduler, SchedulerConfig, has_reached
 from hpo.space import Params, SearchSpace
 
 
@@ -24,10 +24,15 @@ class AshaConfig(SchedulerConfig):
     resource: Resource = "progress"
 
     def fractions(self) -> tuple[float, ...]:
-        return tuple(self.reduction_factor**-exponent for exponent in reversed(range(self.rungs)))
+        return geometric(self.reduction_factor, self.rungs)
 
     def build(self, space: SearchSpace, seed: int) -> Scheduler:
         return Asha(self.fractions(), self.reduction_factor)
+
+
+def geometric(reduction_factor: float, rungs: int) -> tuple[float, ...]:
+    """1, and the powers of 1/reduction_factor below it; rising."""
+    return tuple(reduction_factor**-exponent for exponent in reversed(range(rungs)))
 
 
 class Asha:
@@ -41,10 +46,10 @@ class Asha:
         """Nothing to remember."""
 
     def report(self, number: int, level: float, value: float) -> Verdict:
-        """The verdict at the highest rung that `level` has newly reached; CONTINUE between rungs and at the end."""
+        """The verdict at the rungs that `level` has newly reached; CONTINUE between rungs and at the end."""
         verdict = Verdict.CONTINUE
         for fraction, values in self._rungs.items():
-            if level + 1e-9 < fraction or number in values:
+            if number in values or not has_reached(level, fraction):
                 continue
             values[number] = value
             if fraction < 1.0 and not self._is_among_the_best(value, values):
@@ -52,8 +57,13 @@ class Asha:
         return verdict
 
     def _is_among_the_best(self, value: float, values: dict[int, float]) -> bool:
-        """Among the best 1/reduction_factor of those seen, itself included; alone or with few, only as the best."""
+        """Among the best 1/reduction_factor of those seen, itself included; of few, only as the best so far.
+
+        The paper lets nobody go on before reduction_factor trials are there, since it can resume one later. Stopping is
+        for good, so the best so far goes on; letting all of the first few go on instead finds worse trials for the same
+        epochs. Equals pass together: a tie, as among models that all name the most frequent class, is no evidence.
+        """
         if math.isnan(value):
             return False
-        keep = max(1, math.floor(len(values) / self._reduction_factor))
+        keep = max(1, math.floor(len(values) / self._reduction_factor + 1e-9))
         return sum(other > value for other in values.values()) < keep

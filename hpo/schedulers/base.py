@@ -36,6 +36,11 @@ class Levels(Protocol):
         ...
 
 
+def has_reached(level: float, rung: float) -> bool:
+    """Within a millionth, to which the ledger rounds progress: a level read back from it has reached the same rungs."""
+    return level >= rung - 1e-6
+
+
 class SchedulerConfig(BaseModel):
     """Each has `build(space, seed) -> Scheduler`: decisions follow from the study's seed and from what was reported."""
 
