@@ -4,7 +4,7 @@ Owns the costs that every trial reports besides its task's metrics, and the comp
 at once. Pure. Must not know who samples or promotes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from hpo.records import TrialRecord, TrialState
@@ -27,10 +27,11 @@ def value_of(record: TrialRecord, name: str) -> float | None:
     return record.metrics.get(f"best_{name}", record.metrics.get(name))
 
 
-def values_of(record: TrialRecord, names: Iterable[str]) -> tuple[float, ...] | None:
-    """All of `names`, or None where one is missing."""
-    found = [value for name in names if (value := value_of(record, name)) is not None]
-    return tuple(found) if len(found) == len(tuple(names)) else None
+def values_of(metrics: Mapping[str, float], names: Sequence[str]) -> tuple[float, ...] | None:
+    """All of `names` among the metrics of a finished trial, or None where one is missing."""
+    found = [metrics.get(f"best_{name}", metrics.get(name)) for name in names]
+    values = tuple(value for value in found if value is not None)
+    return values if len(values) == len(names) else None
 
 
 def pareto(records: Sequence[TrialRecord], objectives: Objectives) -> tuple[int, ...]:
@@ -42,7 +43,7 @@ def pareto(records: Sequence[TrialRecord], objectives: Objectives) -> tuple[int,
     points = {
         record.number: tuple(sign * value for sign, value in zip(signs, values, strict=True))
         for record in records
-        if record.state is TrialState.COMPLETE and (values := values_of(record, tuple(objectives))) is not None
+        if record.state is TrialState.COMPLETE and (values := values_of(record.metrics, tuple(objectives))) is not None
     }
     front = [
         number

@@ -7,8 +7,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from hpo.ledger.entries import attributes_of, curve_of, hashed, part_of, record_of, suggest, was_started
+from hpo.ledger.entries import (
+    CURVE,
+    attributes_of,
+    curve_of,
+    hashed,
+    part_of,
+    parts_of,
+    record_of,
+    suggest,
+    was_started,
+)
 from hpo.ledger.storage import open_storage, translated
+from hpo.objectives import Objectives, values_of
 from hpo.records import Seeds, TrialRecord, TrialState
 from hpo.space import FloatRange, Params, SearchSpace
 
@@ -17,6 +28,8 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = "checkpoints"
 """Beside the ledger, which keeps names and no paths: a study's folder may be moved."""
+
+NO_OTHERS: Objectives = {}
 
 _ATTEMPTS = 5
 """How often a sampler may repeat itself in a finite space before it is given a point that is left."""
@@ -41,8 +54,12 @@ class Ledger:
         space: SearchSpace,
         sampler: BuildsSampler,
         seed: int,
+        others: Objectives = NO_OTHERS,
     ) -> None:
-        """Open `folder`/ledger.db, made if it is not there. Raises ServiceError if it can't be opened."""
+        """Open `folder`/ledger.db, made if it is not there. Raises ServiceError if it can't be opened.
+
+        mode: of the leading metric. others: what is searched for beside it.
+        """
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -51,9 +68,10 @@ class Ledger:
         self._study = optuna.create_study(
             study_name=study,
             storage=open_storage(folder / "ledger.db"),
-            direction="maximize" if mode == "max" else "minimize",
+            directions=["maximize" if one == "max" else "minimize" for one in (mode, *others.values())],
             load_if_exists=True,
         )
+        self._others = others
         self._handed_out: set[int] = set()
         self._is_finite = all(not isinstance(own, FloatRange) or own.step is not None for own in space.varying.values())
 
@@ -85,7 +103,7 @@ class Ledger:
         for left in trials:
             if left.state is optuna.trial.TrialState.RUNNING and left.number not in self._handed_out:
                 self._seed_sampler(left.number)
-                return self._start(optuna.trial.Trial(self._study, left._trial_id), left.intermediate_values)
+                return self._start(optuna.trial.Trial(self._study, left._trial_id), parts_of(left))
         tried = [attributes_of(known)["params"] for known in trials if was_started(known)] if self._is_finite else []
         for _ in range(_ATTEMPTS):
             waiting = [known.number for known in trials if not was_started(known)]
@@ -137,7 +155,12 @@ class Ledger:
         Not by optimiser step: samplers rank pruned trials by how far they came, and small batches make many steps.
         """
         with translated():
-            self._study._storage.set_trial_intermediate_value(self._id(number), part_of(progress), value)
+            trial = self._id(number)
+            if self._others:  # Optuna ranks pruned trials by their last value, and cannot with several objectives
+                curve = parts_of(self._study._storage.get_trial(trial)) | {part_of(progress): value}
+                self._study._storage.set_trial_user_attr(trial, CURVE, curve)
+            else:
+                self._study._storage.set_trial_intermediate_value(trial, part_of(progress), value)
 
     def tell(
         self,
@@ -150,7 +173,8 @@ class Ledger:
         seconds: float | None = None,
         reason: str | None = None,
     ) -> None:
-        """Finish a trial. COMPLETE takes its value; PRUNED and FAILED have none."""
+        """Finish a trial. COMPLETE takes its value, and those of the other objectives from `metrics`; PRUNED and FAILED
+        have none. ValueError where one of them is missing."""
         outcome = {
             "metrics": dict(metrics or {}),
             "checkpoint": checkpoint.name if checkpoint else None,
@@ -158,9 +182,19 @@ class Ledger:
             "reason": reason,
         }
         with translated():
-            self._tell(number, state, value, outcome)
+            self._tell(number, state, self._values(state, value, metrics or {}), outcome)
 
-    def _tell(self, number: int, state: TrialState, value: float | None, outcome: dict[str, Any]) -> None:
+    def _values(self, state: TrialState, value: float | None, metrics: Mapping[str, float]) -> list[float] | None:
+        if state is not TrialState.COMPLETE or value is None:
+            return None
+        others = values_of(metrics, tuple(self._others))
+        if others is None:
+            raise ValueError(
+                f"a complete trial has to report {', '.join(self._others)}; it reported {', '.join(metrics)}"
+            )
+        return [value, *others]
+
+    def _tell(self, number: int, state: TrialState, values: list[float] | None, outcome: dict[str, Any]) -> None:
         import optuna
 
         self._study._storage.set_trial_user_attr(self._id(number), "outcome", outcome)
@@ -169,7 +203,7 @@ class Ledger:
             TrialState.PRUNED: optuna.trial.TrialState.PRUNED,
             TrialState.FAILED: optuna.trial.TrialState.FAIL,
         }[state]
-        self._study.tell(number, value if state is TrialState.COMPLETE else None, state=optuna_state)
+        self._study.tell(number, values, state=optuna_state)
 
     def records(self) -> list[TrialRecord]:
         """Every trial that was started, by number."""

@@ -16,9 +16,19 @@ PARTS = 1_000_000
 """The ledger counts progress in millionths: Optuna's steps are whole numbers."""
 
 
+CURVE = "curve"
+"""Attribute with the curve of a trial of several objectives, for which Optuna keeps no intermediate values."""
+
+
 def part_of(progress: float) -> int:
     """Progress in millionths."""
     return round(progress * PARTS)
+
+
+def parts_of(trial: "optuna.trial.FrozenTrial") -> dict[int, float]:
+    """What was reported, by millionths of progress."""
+    kept = {int(part): value for part, value in trial.user_attrs.get(CURVE, {}).items()}
+    return {**trial.intermediate_values, **kept}
 
 
 def curve_of(values: Mapping[int, float]) -> dict[float, float]:
@@ -44,8 +54,8 @@ def record_of(trial: "optuna.trial.FrozenTrial", seeds: Seeds, checkpoints: Path
         state=state,
         origin=attributes["origin"],
         params=attributes["params"],
-        value=trial.value if state is TrialState.COMPLETE else None,
-        curve=curve_of(trial.intermediate_values),
+        value=trial.values[0] if state is TrialState.COMPLETE else None,
+        curve=curve_of(parts_of(trial)),
         metrics=outcome.get("metrics", {}),
         seeds=seeds,
         checkpoint=checkpoints / outcome["checkpoint"] if outcome.get("checkpoint") else None,
