@@ -16,6 +16,7 @@ from pathlib import Path
 from hpo.config import StudyConfig
 from hpo.errors import NoTrialFinishedError, ServiceError
 from hpo.ledger import CHECKPOINTS, Ledger
+from hpo.objectives import pareto
 from hpo.records import (
     AnyEvent,
     StudyFinished,
@@ -67,6 +68,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             space=config.space,
             sampler=config.search.sampler,
             seed=config.seed,
+            others={name: mode for name, mode in config.objectives.items() if name != config.metric},
         )
         ladder = Ladder.of(config.search.scheduler, config.space)
         seconds = config.budget.hours * 3600 if config.budget.hours is not None else None
@@ -240,6 +242,8 @@ def _conclude(
         seconds=time.monotonic() - started,
         test_rows=rows.get("test", 0),
         validation_rows=rows["validation"],
+        objectives=config.objectives,
+        pareto=pareto(records, config.objectives),
     )
 
 
@@ -255,7 +259,8 @@ def _finished(summary: StudySummary, files: tuple[Path, ...]) -> StudyFinished:
         **{f"trials_{state}": float(count) for state, count in summary.counts.items()},
         "seconds": summary.seconds,
     }
-    tags = {"best_trial": str(best.number), "decision": summary.decision, "model": summary.model_uri}
+    front = ", ".join(str(number) for number in summary.pareto) if len(summary.objectives) > 1 else None
+    tags = {"best_trial": str(best.number), "decision": summary.decision, "model": summary.model_uri, "pareto": front}
     return StudyFinished(
         time=time.time(),
         metrics={name: value for name, value in figures.items() if value is not None},
