@@ -134,7 +134,8 @@ class TrialRecord(Record):
 class Confirmed(Record):
     """A leader, retrained over fresh seeds. first: its value in the search, which it was chosen for. values: those of
     the fresh seeds. mean, low, high: of them, with the interval of `confidence` (None: fewer than two seeds).
-    is_out: the race was ended early for it, as a clear loser.
+    is_out: the race was ended early for it, as a clear loser or because a seed failed. failed: how many did. gain: of
+    the mean over the default configuration on the same seeds, above zero where it is better, with its interval.
     """
 
     number: int
@@ -146,6 +147,14 @@ class Confirmed(Record):
     high: float | None = None
     confidence: float = 0.95
     is_out: bool = False
+    failed: int = 0
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
+
+    def optimism(self, mode: Literal["min", "max"]) -> float:
+        """By how much the first score was better than the mean over fresh seeds."""
+        return self.first - self.mean if mode == "max" else self.mean - self.first
 
 
 class DatasetRecord(Record):
@@ -247,8 +256,13 @@ class Answers:
 
 
 class Decision(Record):
-    """Whether the challenger becomes champion. reasons: sentences with figures. Scores: of the searched metric on the
-    test rows. improvement: of the challenger over the champion, above zero where it is better; None without a champion.
+    """Whether the challenger becomes champion, and the evidence. reasons: sentences with figures.
+
+    Scores: of `metric` on the `rows` test rows, whose sha256 is `digest`. improvement: of the challenger over the
+    champion, above zero where it is better; None without a champion. low, high: its two-sided interval, of the
+    confidence asked or else of 0.95. test: what gave p_value. wins, losses: rows that only the challenger, only the
+    champion has right (accuracy). against: the version compared with. seen: the highest version number when it was
+    looked up, by which the registry knows who came in between.
     """
 
     verdict: Literal["promote", "keep"]
@@ -257,6 +271,32 @@ class Decision(Record):
     champion_score: float | None = None
     improvement: float | None = None
     p_value: float | None = None
+    metric: str = ""
+    mode: Literal["min", "max"] = "max"
+    rows: int = 0
+    digest: str | None = None
+    test: Literal["mcnemar", "bootstrap"] | None = None
+    wins: int | None = None
+    losses: int | None = None
+    low: float | None = None
+    high: float | None = None
+    confidence: float | None = None
+    min_improvement: float = 0.0
+    against: int | None = None
+    seen: int | None = None
+
+
+class Origin(Record):
+    """Where a registered model comes from. commit: of this program. value: the trial's, on the validation split.
+    confirmed: the same over fresh seeds, where the study retrained it.
+    """
+
+    study: str
+    trial: int
+    params: dict[str, Scalar]
+    value: float | None = None
+    confirmed: Confirmed | None = None
+    commit: str | None = None
 
 
 class StudySummary(Record):
