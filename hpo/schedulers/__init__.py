@@ -13,6 +13,7 @@ from hpo.schedulers.base import Levels, Resource, Scheduler, SchedulerConfig
 from hpo.schedulers.fifo import FifoConfig
 from hpo.schedulers.hyperband import HyperbandConfig
 from hpo.schedulers.median import MedianConfig
+from hpo.schedulers.pbt import PbtConfig
 
 __all__ = [
     "AshaConfig",
@@ -20,6 +21,7 @@ __all__ = [
     "HyperbandConfig",
     "Levels",
     "MedianConfig",
+    "PbtConfig",
     "Resource",
     "Scheduler",
     "SchedulerConfig",
@@ -27,5 +29,5 @@ __all__ = [
 ]
 
 SchedulerUnion: TypeAlias = Annotated[
-    FifoConfig | AshaConfig | HyperbandConfig | MedianConfig, Field(discriminator="type")
+    FifoConfig | AshaConfig | HyperbandConfig | MedianConfig | PbtConfig, Field(discriminator="type")
 ]
