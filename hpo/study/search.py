@@ -175,7 +175,8 @@ class StudySearch:
     def _judge(self, running: Running, progress: float, value: float) -> Verdict | Exploit:
         """What the scheduler says. A trial that is trained again after a crash was told to go on wherever its earlier
         reports went on, and is not judged anew there: decisions are those of a study that was never interrupted."""
-        if progress < running.judged_up_to - 1e-9:
+        progress = part_of(progress) / PARTS  # as the ledger has it, or a resumed study would see other levels
+        if progress < running.judged_up_to:
             return Verdict.CONTINUE
         record = running.record
         return self.scheduler.report(record.number, self.ladder.level(record.params, progress), self._sign * value)
@@ -186,15 +187,7 @@ class StudySearch:
 
     def _finish(self, running: Running, state: TrialState, reason: str | None = None) -> None:
         number, best, last = running.record.number, running.best, running.last
-        metrics = {"epochs": running.epochs}
-        if best is not None and last is not None:
-            metrics |= {f"best_{name}": value for name, value in best.metrics.items() if name not in _PROGRESS}
-            metrics |= running.costs
-            metrics |= {
-                "best_step": float(best.step),
-                "steps": float(last.step),
-                "total_seconds": last.metrics.get("seconds", 0.0),
-            }
+        metrics = totals_of(running)
         record = running.record.model_copy(
             update={
                 "state": state,
@@ -265,6 +258,21 @@ def costs_of(report: Report, so_far: Mapping[str, float]) -> dict[str, float]:
     return {**so_far, **found}
 
 
+def totals_of(running: Running) -> dict[str, float]:
+    """What a trial has in the end: all metrics of its best evaluation, and how long it was."""
+    best, last = running.best, running.last
+    metrics = {"epochs": running.epochs}
+    if best is not None and last is not None:
+        metrics |= {f"best_{name}": value for name, value in best.metrics.items() if name not in _PROGRESS}
+        metrics |= running.costs
+        metrics |= {
+            "best_step": float(best.step),
+            "steps": float(last.step),
+            "total_seconds": last.metrics.get("seconds", 0.0),
+        }
+    return metrics
+
+
 def ranked(records: Iterable[TrialRecord], mode: Literal["min", "max"]) -> list[TrialRecord]:
     """Complete trials, best first; of equals the earlier one."""
     complete = [record for record in records if record.value is not None]
@@ -281,6 +289,7 @@ def started_event(record: TrialRecord, tags: Mapping[str, str]) -> TrialStarted:
     return TrialStarted(
         time=time.time(),
         number=record.number,
+        replicate=record.replicate,
         origin=record.origin,
         params=defaults | record.params,
         tags={**tags, **seeds},
@@ -292,6 +301,7 @@ def finished_event(record: TrialRecord) -> TrialFinished:
     return TrialFinished(
         time=time.time(),
         number=record.number,
+        replicate=record.replicate,
         state=record.state,
         metrics={name: value for name, value in record.metrics.items() if name not in COSTS},
         step=int(record.metrics.get("steps", 0)),
