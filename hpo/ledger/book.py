@@ -47,7 +47,7 @@ class Ledger:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | None,
         *,
         study: str,
         mode: Literal["min", "max"],
@@ -56,7 +56,8 @@ class Ledger:
         seed: int,
         others: Objectives = NO_OTHERS,
     ) -> None:
-        """Open `folder`/ledger.db, made if it is not there. Raises ServiceError if it can't be opened.
+        """Open `folder`/ledger.db, made if it is not there; None keeps all in memory, for a simulation. Raises
+        ServiceError if it can't be opened.
 
         mode: of the leading metric. others: what is searched for beside it.
         """
@@ -64,10 +65,10 @@ class Ledger:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space, self._sampler, self._seed = space, sampler, seed
-        self._checkpoints = folder / CHECKPOINTS
+        self._checkpoints = (folder or Path()) / CHECKPOINTS
         self._study = optuna.create_study(
             study_name=study,
-            storage=open_storage(folder / "ledger.db"),
+            storage=open_storage(folder / "ledger.db" if folder else None),
             directions=["maximize" if one == "max" else "minimize" for one in (mode, *others.values())],
             load_if_exists=True,
         )
@@ -124,7 +125,7 @@ class Ledger:
 
     def _seed_sampler(self, number: int) -> None:
         """What the sampler proposes for a trial follows from its number and the ledger."""
-        self._study.sampler = self._sampler.build(self._space, hashed(self._seed, number))
+        self._study.sampler = self._sampler.build(self._space, self._seed, hashed(self._seed, number))
 
     def _start(self, trial: "optuna.trial.Trial", curve: Mapping[int, float] | None = None) -> TrialRecord:
         """Fill in what the trial has no value for yet, and hand it out."""
