@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hpo.ledger.entries import (
     CURVE,
+    EXPLOITS,
     attributes_of,
     curve_of,
+    exploits_of,
     hashed,
     part_of,
     parts_of,
@@ -20,7 +22,7 @@ from hpo.ledger.entries import (
 )
 from hpo.ledger.storage import open_storage, translated
 from hpo.objectives import Objectives, values_of
-from hpo.records import Seeds, TrialRecord, TrialState
+from hpo.records import Exploited, Seeds, TrialRecord, TrialState
 from hpo.space import FloatRange, Params, SearchSpace
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class BuildsSampler(Protocol):
     @property
     def type(self) -> str: ...
 
-    def build(self, space: SearchSpace, seed: int) -> "optuna.samplers.BaseSampler": ...
+    def build(self, space: SearchSpace, study_seed: int, trial_seed: int) -> "optuna.samplers.BaseSampler": ...
 
 
 class Ledger:
@@ -142,6 +144,7 @@ class Ledger:
             params=params,
             curve=curve_of(curve or {}),
             seeds=self.seeds(trial.number),
+            exploits=exploits_of(trial.user_attrs),
         )
 
     def seeds(self, number: int, replicate: int = 0) -> Seeds:
@@ -162,6 +165,12 @@ class Ledger:
                 self._study._storage.set_trial_user_attr(trial, CURVE, curve)
             else:
                 self._study._storage.set_trial_intermediate_value(trial, part_of(progress), value)
+
+    def exploited(self, number: int, exploits: Iterable[Exploited]) -> None:
+        """Record what a running trial took from others: all of it, each time."""
+        with translated():
+            values = [one.model_dump(mode="json") for one in exploits]
+            self._study._storage.set_trial_user_attr(self._id(number), EXPLOITS, values)
 
     def tell(
         self,
@@ -214,6 +223,11 @@ class Ledger:
                 for trial in self._trials()
                 if was_started(trial) and not attributes_of(trial).get("repeats")
             ]
+
+    @property
+    def folder(self) -> Path:
+        """The study's, where the ledger lies."""
+        return self._checkpoints.parent
 
     @property
     def seconds_used(self) -> float:

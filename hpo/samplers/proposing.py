@@ -1,0 +1,159 @@
+"""What Optuna's samplers lack to be a pure function of seeds, trial number and ledger.
+
+Owns what is private to Optuna. Imports it at the top: import this file in `build` alone.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler
+from optuna.samplers._gp.sampler import _RELATIVE_PARAMS_KEY, _get_params
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from hpo.space import Choice, FloatRange, IntRange, Params, SearchSpace, Varying
+
+Distributions = Mapping[str, BaseDistribution]
+
+
+def distribution_of(own: Varying) -> BaseDistribution:
+    """The same that the ledger asks for."""
+    match own:
+        case Choice():
+            return CategoricalDistribution(own.values)
+        case IntRange():
+            return IntDistribution(own.low, own.high, log=own.log, step=own.step)
+        case FloatRange():
+            return FloatDistribution(own.low, own.high, log=own.log, step=own.step)
+
+
+def ranges_of(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """Those that every trial has."""
+    return {
+        name: distribution_of(own)
+        for name, own in space.varying.items()
+        if not isinstance(own, Choice) and not own.when
+    }
+
+
+class Replayed(BaseSampler):
+    """A sampler in whose place a new one with the same seed does the same at any point of a trial.
+
+    Each parameter that is drawn by itself has a stream of its own: a trial that a crash cut off between two parameters
+    goes on with the values that it would have had.
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler], trial_seed: int) -> None:
+        self._make, self._trial_seed = make, trial_seed
+        self._whole = make(trial_seed)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._whole.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._whole.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        sampler = self._make(_digest(self._trial_seed, param_name))
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
+class Grid(BaseSampler):
+    """The first point of the grid, in its order, that no earlier trial has; at random where none is left."""
+
+    def __init__(self, space: SearchSpace, order: str, study_seed: int, trial_seed: int) -> None:
+        self._space = space
+        self._values = {name: own.grid() for name, own in space.varying.items()}
+        self._shape = tuple(len(values) for values in self._values.values())
+        size = int(np.prod(self._shape, dtype=np.int64))
+        self._order = np.random.RandomState(study_seed).permutation(size) if order == "shuffled" else np.arange(size)
+        self._others = Replayed(lambda seed: RandomSampler(seed=seed), trial_seed)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {name: distribution_of(own) for name, own in self._space.varying.items()}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        earlier = (other for other in study.get_trials(deepcopy=False) if other.number < trial.number)
+        tried = {_key(other.params) for other in earlier}
+        for place in self._order:
+            where = np.unravel_index(int(place), self._shape)
+            point = {name: values[at] for (name, values), at in zip(self._values.items(), where, strict=True)}
+            params = self._space.assign(lambda name, own, point=point: point[name])  # type: ignore[misc]
+            varying = {name: value for name, value in params.items() if name in point}
+            if _key(varying) not in tried and self._space.allows(params):
+                return varying
+        return {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._others.sample_independent(study, trial, param_name, param_distribution)
+
+
+class Qmc(QMCSampler):
+    """Optuna's, with the space known from the start and the place in the sequence counted from the ledger: how many
+    earlier trials were not queued. Optuna's own counter would leave out a place whenever it is killed."""
+
+    def __init__(self, space: SearchSpace, sequence: str, scramble: bool, study_seed: int, trial_seed: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # the class, in Optuna since 3.0
+            super().__init__(qmc_type=sequence, scramble=scramble, seed=study_seed, warn_independent_sampling=False)
+        self._distributions = {name: distribution_of(own) for name, own in space.varying.items()}
+        self._independent_sampler = Replayed(lambda seed: RandomSampler(seed=seed), trial_seed)
+        self._place = 0
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        earlier = (other for other in study.get_trials(deepcopy=False) if other.number < trial.number)
+        self._place = sum("fixed_params" not in other.system_attrs for other in earlier)
+        return dict(self._distributions)
+
+    def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:
+        return self._place
+
+
+class Gp(GPSampler):
+    """Optuna's; a trial that was cut off keeps what it was given together, and is not in its own way."""
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if f"{_RELATIVE_PARAMS_KEY}:0" in trial.system_attrs:
+            return {name: value for name, value in _get_params(trial).items() if name in search_space}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Clip non-finite")  # an infinite loss
+            return super().sample_relative(study, trial, search_space)
+
+
+class Cmaes(CmaEsSampler):
+    """Optuna's, over ranges that are known from the start. Its state is kept by ranges: where these change, it starts
+    anew and does not take points of the old ones for its own."""
+
+    def __init__(self, ranges: Distributions, **options: Any) -> None:
+        super().__init__(warn_independent_sampling=False, **options)
+        self._ranges = dict(ranges)
+        self._attr_prefix += f"{_digest(*(f'{name} {own}' for name, own in sorted(ranges.items()))):08x}:"
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return dict(self._ranges)
+
+
+def _key(params: Params) -> tuple[tuple[str, str], ...]:
+    """Equal for equal assignments: 1 is not true here."""
+    return tuple(sorted((name, repr(value)) for name, value in params.items()))
+
+
+def _digest(*parts: int | str) -> int:
+    """31 bits that depend on all parts and on nothing else."""
+    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:4], "big") >> 1
