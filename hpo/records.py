@@ -59,7 +59,9 @@ class TrialConfig:
     number: the handle under which the runner reports. rungs: fractions (0, 1] of this trial's own optimiser steps at
     which it evaluates, besides every epoch's end. keep_above: a trial whose best value is worse can no longer be among
     the study's best; it writes no checkpoint. replicate, of: the retraining number `replicate` (from 1) of trial `of`
-    over fresh seeds; 0 and None for a trial of the search.
+    over fresh seeds; 0 and None for a trial of the search. schedule: (progress, values) at which other values come into
+    force; progress 0 is before the first step. population: the folder through which trials of a population hand their
+    states to each other; None: this one is alone.
     """
 
     number: int
@@ -69,11 +71,20 @@ class TrialConfig:
     keep_above: float | None = None
     replicate: int = 0
     of: int | None = None
+    schedule: tuple[tuple[float, Mapping[str, Scalar]], ...] = ()
+    population: Path | None = None
 
     @property
     def trial(self) -> int:
         """The number of the trial that is trained, for the first time or again."""
         return self.number if self.of is None else self.of
+
+    @property
+    def first_params(self) -> dict[str, Scalar]:
+        """What is in force before the first step."""
+        return dict(self.params) | {
+            name: value for progress, values in self.schedule if progress <= 0.0 for name, value in values.items()
+        }
 
     @property
     def name(self) -> str:
@@ -107,6 +118,20 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
+class Exploited(Record):
+    """A trial went on from the weights of trial `source`, as they were at the same level of the scheduler.
+
+    progress: of the trial's own training, where it did. params: the values in force from there on. schedule: (level,
+    values) of all that its weights went through, from level 0 and with those of `source`, to `params` at the end.
+    """
+
+    level: float
+    progress: float
+    source: int
+    params: dict[str, Scalar]
+    schedule: tuple[tuple[float, dict[str, Scalar]], ...]
+
+
 class TrialRecord(Record):
     """A trial as the ledger knows it.
 
@@ -115,6 +140,7 @@ class TrialRecord(Record):
     metric's own direction; None unless COMPLETE.
     metrics: all metrics of the best step, and the trial's totals. reason: why it was pruned or failed.
     replicate: 0 for a trial of the search; n for its nth retraining over fresh seeds, under the trial's number.
+    exploits: from whom it went on, in order; `params` stay those that it began with.
     """
 
     number: int
@@ -129,6 +155,15 @@ class TrialRecord(Record):
     seconds: float | None = None
     reason: str | None = None
     replicate: int = 0
+    exploits: tuple[Exploited, ...] = ()
+
+    @property
+    def schedule(self) -> tuple[tuple[float, dict[str, Scalar]], ...]:
+        """What `TrialConfig.schedule` has to be to train its best weights again; () where no value ever changed."""
+        steps = self.metrics.get("steps")
+        best = self.metrics["best_step"] / steps if steps and self.state is TrialState.COMPLETE else 1.0
+        before = [one for one in self.exploits if one.progress < best - 2e-6]  # the ledger counts in millionths
+        return before[-1].schedule if before else ()
 
 
 class Confirmed(Record):
@@ -221,6 +256,14 @@ class TrialFinished(Event):
     reason: str | None = None
 
 
+class TrialConfirmed(Event):
+    """What the fresh seeds say of a leader, once it gets no more of them. Comes again where that changes."""
+
+    kind: Literal["trial_confirmed"] = "trial_confirmed"
+    confirmed: Confirmed
+    mode: Literal["min", "max"]
+
+
 class StudyStopped(Event):
     """The driver leaves before the budget is used; trials still running will go on with the next resume."""
 
@@ -238,7 +281,7 @@ class StudyFinished(Event):
 
 
 AnyEvent: TypeAlias = Annotated[
-    StudyStarted | TrialStarted | TrialReported | TrialFinished | StudyStopped | StudyFinished,
+    StudyStarted | TrialStarted | TrialReported | TrialFinished | TrialConfirmed | StudyStopped | StudyFinished,
     Field(discriminator="kind"),
 ]
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hpo.encoded import Array, Encoded
 from hpo.records import Report, TrialConfig
+from hpo.space import Params
 from hpo.tasks import Task
 
 if TYPE_CHECKING:
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
     from hpo.training.hyperparameters import Hyperparameters
     from hpo.training.loop import Evaluation, Training
     from hpo.training.model import Starting
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best evaluation so far, and the model as it was then. params: the values in force, which may change."""
+
+    evaluation: "Evaluation"
+    weights: Mapping[str, "torch.Tensor"]
+    model_config: Mapping[str, Any]
+    params: Params
 
 
 @dataclass(frozen=True)
@@ -43,32 +54,37 @@ class TrialObjective:
     def __call__(self, config: TrialConfig) -> Iterator[Report]:
         """Train, report at every rung and every epoch's end, keep the best evaluation, write it at the end."""
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        from hpo.training import device, liveness, loop
+        from hpo.training import device, liveness, loop, population
 
         device.cap_threads(self.cpus)
         started = time.perf_counter()
         training = self._prepare(config)
-        liveness.assert_live(training, config.params)
+        liveness.assert_live(training, config.first_params)
+        course = population.course_of(config)
         sign = 1.0 if self.mode == "max" else -1.0
-        best: loop.Evaluation | None = None
-        weights: Mapping[str, torch.Tensor] = {}
+        best: Best | None = None
         sizes = training.count_parameters()
-        for evaluation in loop.train(training, evaluation_steps(training, config.rungs)):
+        evaluate_at = evaluation_steps(training, config.rungs) | course.steps(training.total_steps)
+        for evaluation in loop.train(training, evaluate_at):
             value = evaluation.metrics[self.metric]
-            if best is None or sign * value > sign * best.metrics[self.metric]:
-                best = evaluation
-                weights = training.copy_weights()
+            if best is None or sign * value > sign * best.evaluation.metrics[self.metric]:
+                best = Best(evaluation, training.copy_weights(), training.model_config, dict(course.params))
             done = evaluation.step == training.total_steps
             checkpoint = None
-            if done and self._can_win(best.metrics[self.metric], config.keep_above):
-                checkpoint = self._write(config, training, best, weights)
+            if done and self._can_win(best.evaluation.metrics[self.metric], config.keep_above):
+                checkpoint = self._write(config, best)
+            course.before_report(training, evaluation.step)
             yield Report(
                 step=evaluation.step,
                 progress=evaluation.step / training.total_steps,
-                metrics=evaluation.metrics | {"seconds": time.perf_counter() - started} | (sizes if done else {}),
+                metrics=evaluation.metrics
+                | course.metrics
+                | {"seconds": time.perf_counter() - started}
+                | (sizes if done else {}),
                 done=done,
                 checkpoint=checkpoint,
             )
+            course.after_report(training, evaluation.step)
 
     def _can_win(self, value: float, keep_above: float | None) -> bool:
         return keep_above is None or (value >= keep_above if self.mode == "max" else value <= keep_above)
@@ -81,7 +97,7 @@ class TrialObjective:
         from hpo.training.model import freeze
         from hpo.training.optimizer import build_optimizer, multiplier
 
-        hyper = Hyperparameters.model_validate(dict(config.params))
+        hyper = Hyperparameters.model_validate(config.first_params)
         where = device.pick_device(self.gpus)
         model = self._starting.build(hyper, config.seeds.init)
         freeze(model, hyper.frozen_layers)
@@ -109,20 +125,18 @@ class TrialObjective:
             steps_per_epoch=per_epoch,
         )
 
-    def _write(
-        self, config: TrialConfig, training: "Training", best: "Evaluation", weights: Mapping[str, "torch.Tensor"]
-    ) -> Path:
+    def _write(self, config: TrialConfig, best: "Best") -> Path:
         from hpo.training import checkpoint
 
         return checkpoint.write(
             self.checkpoints / config.name,
-            weights=weights,
-            model_config=training.model_config,
+            weights=best.weights,
+            model_config=best.model_config,
             tokenizer_folder=self.model,
             trial=config.trial,
-            step=best.step,
-            metrics=best.metrics,
-            params=config.params,
+            step=best.evaluation.step,
+            metrics=best.evaluation.metrics,
+            params=best.params,
             seeds=config.seeds,
         )
 

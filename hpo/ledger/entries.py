@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from hpo.records import Seeds, TrialRecord, TrialState
+from hpo.records import Exploited, Seeds, TrialRecord, TrialState
 from hpo.space import Choice, FloatRange, IntRange, Scalar, Varying
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ PARTS = 1_000_000
 
 CURVE = "curve"
 """Attribute with the curve of a trial of several objectives, for which Optuna keeps no intermediate values."""
+
+EXPLOITS = "exploits"
+"""Attribute with all that the trial took from others of its population."""
 
 
 def part_of(progress: float) -> int:
@@ -41,6 +44,10 @@ def attributes_of(trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
     return found
 
 
+def exploits_of(attributes: Mapping[str, Any]) -> tuple[Exploited, ...]:
+    return tuple(Exploited.model_validate(one) for one in attributes.get(EXPLOITS, ()))
+
+
 def was_started(trial: "optuna.trial.FrozenTrial") -> bool:
     return trial.state.name != "WAITING"
 
@@ -61,6 +68,7 @@ def record_of(trial: "optuna.trial.FrozenTrial", seeds: Seeds, checkpoints: Path
         checkpoint=checkpoints / outcome["checkpoint"] if outcome.get("checkpoint") else None,
         seconds=outcome.get("seconds"),
         reason=outcome.get("reason"),
+        exploits=exploits_of(trial.user_attrs),
     )
 
 

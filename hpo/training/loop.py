@@ -39,7 +39,7 @@ class Clip:
 
 @dataclass
 class Training:
-    """Everything that one trial trains with, before the first step.
+    """Everything that one trial trains with. What changes on the way is changed between two evaluations (population).
 
     plain_loss: without smoothing and focusing, so that its validation value can be compared between trials.
     """
@@ -117,7 +117,7 @@ def train(training: Training, evaluate_at: frozenset[int]) -> Iterator[Evaluatio
 
     Raises DivergedError as soon as a loss or a metric is not finite.
     """
-    model, hyper = training.model, training.hyper
+    model = training.model
     parameters = [part for part in model.parameters() if part.requires_grad]
     check_every = _CHECK_EVERY[training.where.type]
     torch.manual_seed(training.order_seed)  # dropout
@@ -147,7 +147,7 @@ def train(training: Training, evaluate_at: frozenset[int]) -> Iterator[Evaluatio
         metrics |= {
             "loss": float(training.plain_loss(torch.from_numpy(logits), torch.from_numpy(references.copy())).mean()),
             "train_loss": train_loss,
-            "learning_rate": hyper.learning_rate * training.factor(step - 1),
+            "learning_rate": training.hyper.learning_rate * training.factor(step - 1),
             "epoch": step / training.steps_per_epoch,
             "sentences_per_second": seen / seconds,
             "train_seconds": trained,

@@ -18,21 +18,29 @@ def build_optimizer(model: nn.Module, hyper: Hyperparameters) -> torch.optim.Ada
     """
     depth = depths(model)
     top = max(depth.values())
-    groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            rate = hyper.learning_rate * hyper.layerwise_lr_decay ** (top - depth[name])
-            decay = 0.0 if parameter.ndim < 2 else hyper.weight_decay  # biases and norms are vectors
-            groups[rate, decay].append(parameter)
-    return torch.optim.AdamW(
+            scale = hyper.layerwise_lr_decay ** (top - depth[name])
+            groups[scale, parameter.ndim >= 2].append(parameter)  # biases and norms are vectors
+    optimizer = torch.optim.AdamW(
         [
-            {"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": decay}
-            for (rate, decay), parameters in groups.items()
+            {"params": parameters, "scale": scale, "decays": decays, "lr": hyper.learning_rate}
+            for (scale, decays), parameters in groups.items()
         ],
         betas=(hyper.adam_beta1, hyper.adam_beta2),
         eps=hyper.adam_epsilon,
         fused=True,
     )
+    set_values(optimizer, hyper)
+    return optimizer
+
+
+def set_values(optimizer: torch.optim.Optimizer, hyper: Hyperparameters) -> None:
+    """The peak learning rate and the weight decay of every group; in the middle of training, too."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] = hyper.learning_rate * group["scale"]
+        group["weight_decay"] = hyper.weight_decay if group["decays"] else 0.0
 
 
 def multiplier(hyper: Hyperparameters, total_steps: int) -> Callable[[int], float]:
