@@ -1,7 +1,10 @@
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpo.constraints import parse
 from hpo.space import Choice, Condition, Fixed, FloatRange, IntRange, SearchSpace
 
 FOCAL = SearchSpace(
@@ -168,3 +171,59 @@ def test_a_projected_point_always_lies_in_the_space(own, data):
     space = SearchSpace(own)
     point = {name: data.draw(scalars) for name in names}
     assert space.contains(space.project(point))
+
+
+def ruled(*texts: str, **parameters: object) -> SearchSpace:
+    kinds = dict.fromkeys(parameters, "number")
+    return SearchSpace(parameters, tuple(parse(text, kinds, {}) for text in texts))
+
+
+def test_a_rule_leaves_assignments_out_of_the_space_and_of_its_grid():
+    space = ruled("a * b <= 6", a=IntRange(1, 4), b=Choice((2, 3)))
+    assert not space.contains({"a": 4, "b": 2})
+    assert space.contains({"a": 3, "b": 2})
+    assert [tuple(point.values()) for point in space.grid()] == [(1, 2), (1, 3), (2, 2), (2, 3), (3, 2)]
+    assert (space.size, ruled("a > 3", a=FloatRange(1.0, 4.0)).size) == (8, None)
+
+
+def test_a_point_that_breaks_a_rule_is_moved_as_little_as_it_takes():
+    space = ruled("a <= 0.1 or b >= 3e-5", a=FloatRange(0.0, 0.2), b=FloatRange(1e-5, 1e-3, log=True))
+    moved = space.project({"a": 0.12, "b": 1e-5})
+    assert moved["b"] == 1e-5
+    assert moved["a"] == pytest.approx(0.1, abs=1e-9)
+    moved = space.project({"a": 0.2, "b": 2.9e-5})
+    assert moved["a"] == 0.2
+    assert moved["b"] == pytest.approx(3e-5)
+    assert space.project({"a": 0.05, "b": 1e-5}) == {"a": 0.05, "b": 1e-5}
+
+
+def test_a_point_that_two_rules_forbid_changes_in_both():
+    space = ruled("a <= 3", "b == 5", a=IntRange(1, 9), b=IntRange(1, 9), c=IntRange(1, 9))
+    assert space.project({"a": 9, "b": 1, "c": 7}) == {"a": 3, "b": 5, "c": 7}
+
+
+def test_three_changes_are_found_by_drawing():
+    space = ruled("a + b + c >= 25", a=IntRange(1, 9), b=IntRange(1, 9), c=IntRange(1, 9), d=IntRange(1, 9))
+    found = space.project({"a": 1, "b": 1, "c": 1, "d": 4})
+    assert space.contains(found)
+    assert found["d"] == 4
+
+
+def test_a_space_without_room_says_so():
+    space = ruled("a >= 5", a=IntRange(1, 4), b=FloatRange(0.0, 1.0))
+    with pytest.raises(ValueError, match="no assignment of the space keeps the constraints"):
+        space.project({"a": 1, "b": 0.5})
+    assert space.share_allowed(100) == 0.0
+
+
+def test_draws_keep_the_rules_and_reach_every_corner():
+    space = ruled("a * b <= 6", a=IntRange(1, 4), b=Choice((2, 3)))
+    source = random.Random(0)
+    drawn = [space.draw(source) for _ in range(200)]
+    assert {tuple(one.items()) for one in drawn} == {tuple(one.items()) for one in space.grid()}
+
+
+@given(parameters.filter(lambda own: not isinstance(own, Fixed)), st.floats(0.0, 1.0))
+def test_the_value_at_any_share_of_a_parameter_lies_inside(parameter, share):
+    assert parameter.contains(parameter.at(share))
+    assert parameter.distance(parameter.at(share), parameter.at(share)) == 0.0

@@ -13,6 +13,7 @@ from typing import Any
 
 from hpo.config.parameters import FIELDS, Fault, check_value, takes
 from hpo.config.points import first_points
+from hpo.config.rules import bind, check_room
 from hpo.config.schema import PACKAGE, ModelConfig, SearchConfig, StudyConfig, checked_name
 from hpo.config.syntax import KeyPath, dotted, shown
 from hpo.config.wording import nearest
@@ -47,6 +48,13 @@ def check(sections: Mapping[str, Any], wrong: Collection[str] = ()) -> Iterator[
         yield from _gamma_without_focal_loss(space)
     if task and search:
         yield from _metric(search, task, promotion)
+    constraints: tuple[str, ...] = sections.get("constraints") or ()
+    if constraints and space and task and not wrong:
+        space, faults = bind(space, constraints, task)
+        faults += check_room(space, constraints)
+        yield from faults
+        if any(path[0] == "constraints" for path, _ in faults):
+            space = SearchSpace(space.parameters)
     if search and space:
         yield from _first_points(search, space, wrong)
     if promotion:
@@ -140,7 +148,11 @@ def _outside(name: str, value: Any, space: SearchSpace) -> str | None:
 
 def _without_effect(index: int, first: Mapping[str, Any], space: SearchSpace) -> Iterator[Fault]:
     """Values whose `when` does not hold in the very point that they are written in."""
-    (_, point), *_ = first_points([dict(first)], space)
+    try:
+        (_, point), *_ = first_points([dict(first)], space)
+    except ValueError:
+        yield ("search", "first", index), "no point with these values keeps the constraints; change one of them"
+        return
     for name in first.keys() - point.keys():
         needs = ", ".join(f"{one.parameter}: {shown(one.values[0])}" for one in space.parameters[name].when)
         yield ("search", "first", index, name), f"has no effect in this point; add {needs}"

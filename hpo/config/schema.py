@@ -21,9 +21,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails
 
 from hpo.config import points
 from hpo.config.parameters import parse_space, written
+from hpo.config.rules import bind
 from hpo.config.syntax import dotted, dump, shown
 from hpo.config.wording import explain
 from hpo.data import DataConfig
@@ -159,6 +161,7 @@ class CheckpointsConfig(Section):
 class StudyConfig(Section):
     """A whole space file, checked and resolved: paths are absolute, `{date}` is a date, defaults are filled in.
 
+    constraints: rules between hyperparameters of the space, which leaves out the assignments that break one.
     storage: the folder of all studies, as seen from where the command runs. base: the folder of the space file.
     """
 
@@ -168,6 +171,7 @@ class StudyConfig(Section):
     task: Task
     data: DataConfig
     space: Annotated[SearchSpace, PlainValidator(_parsed), PlainSerializer(written)]
+    constraints: tuple[str, ...] = ()
     search: SearchConfig = SearchConfig()
     budget: BudgetConfig = BudgetConfig(trials=DEFAULT_TRIALS)
     resources: ResourcesConfig = ResourcesConfig()
@@ -196,6 +200,18 @@ class StudyConfig(Section):
         """Runs within construction, before anybody holds the object."""
         if self.tracking.experiment is None:
             self.__dict__["tracking"] = self.tracking.model_copy(update={"experiment": self.study})
+        return self
+
+    @model_validator(mode="after")
+    def _space_keeps_the_constraints(self) -> Self:
+        space, faults = bind(self.space, self.constraints, self.task)
+        if faults:
+            details: list[InitErrorDetails] = [
+                {"type": "value_error", "loc": path, "input": None, "ctx": {"error": ValueError(message)}}
+                for path, message in faults
+            ]
+            raise ValidationError.from_exception_data(type(self).__name__, details)
+        self.__dict__["space"] = space
         return self
 
     @property
@@ -227,6 +243,10 @@ class StudyConfig(Section):
     def first_points(self) -> list[tuple[str, dict[str, Scalar]]]:
         """(origin, params) of `search.first`, each as near to what was asked for as the space allows, none twice."""
         return points.first_points(self.search.first, self.space)
+
+    def left_out_points(self) -> tuple[str, ...]:
+        """What of `search.first` breaks a constraint, in words."""
+        return points.left_out(self.search.first, self.space)
 
     def document(self) -> str:
         """The resolved space file as YAML, for people: without passwords and without `base`."""
