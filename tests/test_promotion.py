@@ -52,7 +52,7 @@ def test_the_first_model_of_a_name_is_promoted() -> None:
 
 
 def test_a_better_one_is_promoted_with_figures() -> None:
-    decision = decide(evidence(classes(90, 100), classes(80, 100)), gate())
+    decision = decide(evidence(classes(90, 100), classes(80, 100)), gate(confidence=None))
     assert decision.verdict == "promote"
     assert decision.improvement == pytest.approx(0.1)
     assert decision.reasons == (
@@ -62,7 +62,7 @@ def test_a_better_one_is_promoted_with_figures() -> None:
 
 
 def test_an_equal_one_is_not_promoted() -> None:
-    decision = decide(evidence(classes(80, 100), classes(80, 100, first=10)), gate())
+    decision = decide(evidence(classes(80, 100), classes(80, 100, first=10)), gate(confidence=None))
     assert decision.verdict == "keep"
     assert decision.improvement == 0.0
     assert "it is no better (+0); more than 0 is needed" in decision.reasons

@@ -22,7 +22,7 @@ from tiny_bert import write_tiny_bert
 from hpo.errors import ModelError, ServiceError
 from hpo.mlflow_client import open_client
 from hpo.records import Decision
-from hpo.registry import Registry, Version, words
+from hpo.registry import Registry, Standing, Version, words
 from hpo.tasks import SequenceClassification
 
 # MLflow's own queries ask SQLAlchemy for a loader that is on its way out.
@@ -61,14 +61,20 @@ def run_id(uri: str, tmp_path: Path) -> str:
     return str(run.info.run_id)
 
 
-def decision(verdict: Any = "promote") -> Decision:
-    return Decision(verdict=verdict, reasons=("accuracy is 0.9 on 10 test rows",), challenger_score=0.9)
+def decision(verdict: Any = "promote", standing: Standing | None = None) -> Decision:
+    """standing: that it was made on; none is one without versions."""
+    against = standing.champion.number if standing and standing.champion else None
+    reasons = ("accuracy is 0.9 on 10 test rows",)
+    seen = standing.seen if standing else 0
+    return Decision(verdict=verdict, reasons=reasons, challenger_score=0.9, against=against, seen=seen)
 
 
 def register(uri: str, run_id: str, checkpoint: Path, verdict: str = "promote", **other: Any) -> Version:
     given = {"task": SINGLE, "labels": ("neg", "pos"), "examples": TEXTS, "tags": {"hpo.study": "toy"}} | other
     given["pipeline"] = transformers.pipeline("text-classification", model=str(checkpoint), device="cpu")
-    return Registry(uri).register("toy", checkpoint, decision=decision(verdict), run_id=run_id, **given)
+    registry = Registry(uri)
+    given.setdefault("decision", decision(verdict, registry.standing("toy")))
+    return registry.register("toy", checkpoint, run_id=run_id, **given)
 
 
 @pytest.fixture(autouse=True)
@@ -293,6 +299,7 @@ def test_what_was_decided_once_is_not_reversed_by_registering_again(uri: str, ru
 def test_a_crash_before_the_alias_is_completed_by_the_stored_decision(uri: str, run_id: str, classifier: Path) -> None:
     register(uri, run_id, classifier)
     MlflowClient(uri).delete_registered_model_alias("toy", "champion")  # as it stood in between
+    MlflowClient(uri).delete_model_version_tag("toy", "1", "hpo.champion_since")
     known = Registry(uri).decided("toy", run_id, classifier)
     assert known is not None
     assert (known[0].uri, known[1]) == ("models:/toy/1", decision())

@@ -10,11 +10,12 @@ from hpo.config import StudyConfig
 from hpo.encoded import Array, Encoded
 from hpo.errors import ModelError
 from hpo.promotion import Evidence, decide
-from hpo.records import Answers, Decision, Record, TrialRecord
+from hpo.records import Answers, Confirmed, Decision, Origin, Record, TrialRecord
 from hpo.registry import Example, Registry, Version
 from hpo.runners.machine import cores
 from hpo.study.prepare import Prepared
 from hpo.tasks import metrics
+from hpo.tracking.provenance import provenance
 from hpo.training import checkpoint, device, inference, pretrained
 
 SAVED = "outcome.json"
@@ -45,8 +46,8 @@ class Finish:
     folder: Path
     run_id: str | None
 
-    def judge(self, best: TrialRecord, baseline: TrialRecord | None) -> Outcome:
-        """The same winner is judged once; asked again, what was said then is said again.
+    def judge(self, best: TrialRecord, baseline: TrialRecord | None, confirmed: Confirmed | None = None) -> Outcome:
+        """The same winner is judged once; asked again, what was said then is said again. confirmed: of the winner.
 
         Raises ModelError (a damaged checkpoint), ServiceError (the registry).
         """
@@ -67,7 +68,10 @@ class Finish:
         if gate is not None and self.run_id is not None:
             there = Registry(self.config.tracking.uri).decided(gate.model, self.run_id, best.checkpoint)
             decision = there[1] if there else self._decide(answers)  # a crash may have come after deciding
-            version = self._register(best, decision)
+            version = self._register(best, decision, confirmed)
+            while version.lost_to is not None and decision.verdict == "promote":  # another was promoted meanwhile
+                decision = self._decide(answers)
+                version = self._register(best, decision, confirmed)
         outcome = asked.model_copy(
             update={
                 "test_best": dict(answers.metrics),
@@ -120,13 +124,15 @@ class Finish:
         assert gate is not None
         registry = Registry(self.config.tracking.uri)
         champion, obstacle = None, None
-        if (present := registry.champion(gate.model)) is not None:
+        standing = registry.standing(gate.model)
+        if (present := standing.champion) is not None:
             try:
                 with TemporaryDirectory(prefix="hpo-champion-") as folder:
                     champion = self._ask_champion(registry.fetch(present, Path(folder)))
             except ModelError as error:
                 obstacle = f"version {present.number}, the present champion, can't be compared: {error}"
         metric = self.config.metric
+        digests = {record.split: record.digest for record in self.prepared.splits.records}
         evidence = Evidence(
             challenger=answers,
             champion=champion,
@@ -134,10 +140,13 @@ class Finish:
             mode=self.config.mode,
             score=metrics.plain(metric),
             obstacle=obstacle,
+            digest=digests.get("test"),
+            against=present.number if present else None,
+            seen=standing.seen,
         )
         return decide(evidence, gate)
 
-    def _register(self, best: TrialRecord, decision: Decision) -> Version:
+    def _register(self, best: TrialRecord, decision: Decision, confirmed: Confirmed | None) -> Version:
         gate, task = self.config.promotion, self.config.task
         assert gate is not None
         assert best.checkpoint is not None
@@ -152,6 +161,14 @@ class Finish:
             labels=self.prepared.labels,
             examples=self._examples(),
             tags={"hpo.study": self.config.study, "hpo.trial": str(best.number)},
+            origin=Origin(
+                study=self.config.study,
+                trial=best.number,
+                params=best.params,
+                value=best.value,
+                confirmed=confirmed,
+                commit=provenance().get("mlflow.source.git.commit"),
+            ),
         )
 
     def _examples(self) -> list[Example]:
