@@ -5,6 +5,7 @@ at once. Pure. Must not know who samples or promotes.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from hpo.records import TrialRecord, TrialState
@@ -53,15 +54,23 @@ def pareto(records: Sequence[TrialRecord], objectives: Objectives) -> tuple[int,
     return tuple(sorted(front, key=lambda number: (tuple(-value for value in points[number]), number)))
 
 
-def beyond(record: TrialRecord, limits: Mapping[str, float], modes: Objectives) -> list[str]:
-    """Which limits the trial breaks, a sentence each; what it has no value for breaks its limit too.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the winner may cost at most, or must reach at least. modes: of the limited metrics; a limit is the least
+    of what is maximised, and the most of anything else."""
 
-    modes: of the limited metrics. A limit is the least of what is maximised, and the most of anything else.
-    """
-    broken = []
-    for name, limit in limits.items():
-        value, is_least = value_of(record, name), modes.get(name) == "max"
-        if value is None or (value < limit if is_least else value > limit):
-            asked = f"at {'least' if is_least else 'most'} {limit:,g} is asked for"
-            broken.append(f"its {name} is {'unknown' if value is None else f'{value:,.6g}'}, {asked}")
-    return broken
+    limits: Mapping[str, float]
+    modes: Objectives
+
+    def broken_by(self, record: TrialRecord) -> tuple[str, ...]:
+        """A sentence for each limit that the trial does not keep; what it has no value for breaks its limit too."""
+        broken = []
+        for name, limit in self.limits.items():
+            value, is_least = value_of(record, name), self.modes.get(name) == "max"
+            if value is None or (value < limit if is_least else value > limit):
+                asked = f"at {'least' if is_least else 'most'} {limit:,g} is asked for"
+                broken.append(f"its {name} is {'unknown' if value is None else f'{value:,.6g}'}, {asked}")
+        return tuple(broken)
+
+
+NO_LIMITS = Limits({}, {})

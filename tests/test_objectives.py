@@ -1,6 +1,6 @@
 import pytest
 
-from hpo.objectives import beyond, pareto, value_of
+from hpo.objectives import Limits, pareto, value_of
 from hpo.records import Seeds, TrialRecord, TrialState
 
 BOTH = {"accuracy": "max", "seconds": "min"}
@@ -45,4 +45,4 @@ def test_a_metric_is_that_of_the_best_evaluation_and_a_cost_that_of_the_whole_tr
     ],
 )
 def test_limits_are_the_most_of_a_cost_and_the_least_of_a_quality(limits: dict[str, float], broken: int) -> None:
-    assert len(beyond(trial(0, 0.8, 10), limits, BOTH)) == broken
+    assert len(Limits(limits, BOTH).broken_by(trial(0, 0.8, 10))) == broken

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from hpo.ledger import PARTS, Ledger, part_of
-from hpo.objectives import COSTS
+from hpo.objectives import COSTS, NO_LIMITS, Limits
 from hpo.records import (
     AnyEvent,
     Exploit,
@@ -26,6 +26,7 @@ from hpo.records import (
     Verdict,
 )
 from hpo.schedulers import Scheduler
+from hpo.study.population import METRICS, Population, exploited_at
 from hpo.study.steps import Ladder
 from hpo.training.hyperparameters import Hyperparameters
 
@@ -51,9 +52,10 @@ class StudySearch:
     """Implements `runners.Search`.
 
     trials, seconds, epochs, target: the budget; seconds of wall time, those of earlier drivers counted in; target: the
-    value of a complete trial that is good enough. ladder: where trials are compared. keep, keep_bytes:
-    how many of the best checkpoints stay, within how many bytes. told: steps by trial of which an earlier driver has
-    told already. tags: for every trial. clock: in seconds, from any moment on; a simulation has its own.
+    value of a complete trial that is good enough. limits: what a winner has to keep. ladder: where trials are
+    compared. keep, keep_bytes: how many of the best checkpoints stay, within how many bytes. told: steps by trial of
+    which an earlier driver has told already. tags: for every trial. clock: in seconds, from any moment on; a
+    simulation has its own.
     """
 
     ledger: Ledger
@@ -66,6 +68,7 @@ class StudySearch:
     seconds: float | None = None
     epochs: float | None = None
     target: float | None = None
+    limits: Limits = NO_LIMITS
     keep: int = 2
     keep_bytes: int = 4_000_000_000
     told: dict[int, set[int]] = field(default_factory=dict)
@@ -83,6 +86,9 @@ class StudySearch:
         self._epochs_spent = sum(record.metrics.get("epochs", 0.0) for record in self._records.values())
         for record in self._records.values():
             self._replay(record)
+        self._population = Population.of(self.scheduler, self.ledger, self.ladder.fractions)
+        if self._population:
+            self._population.open()
         self._retain()
 
     @property
@@ -126,13 +132,13 @@ class StudySearch:
         )
         self.scheduler.start(record.number, record.params)
         self.emit(started_event(record, self.tags))
-        ranked = self._ranked()
         return TrialConfig(
             number=record.number,
             params=record.params,
             seeds=record.seeds,
             rungs=self.ladder.rungs(record.params),
-            keep_above=ranked[self.keep - 1].value if len(ranked) >= self.keep and record.origin != BASELINE else None,
+            keep_above=self._keep_above(record),
+            population=self._population.exchange.folder if self._population else None,
         )
 
     def report(self, number: int, report: Report) -> Verdict:
@@ -170,11 +176,18 @@ class StudySearch:
         if self._is_spent and running.record.origin != BASELINE:
             self._finish(running, TrialState.PRUNED, f"the budget was used up at {report.progress:.0%} of training")
             return Verdict.STOP
+        if self._population:
+            if isinstance(verdict, Exploit) and running.record.origin != BASELINE:
+                running.record = self._population.exploit(running.record, report.progress, verdict, self._records)
+                self._records[number] = running.record
+            self._tidy(self._population)
         return Verdict.CONTINUE
 
     def _judge(self, running: Running, progress: float, value: float) -> Verdict | Exploit:
         """What the scheduler says. A trial that is trained again after a crash was told to go on wherever its earlier
         reports went on, and is not judged anew there: decisions are those of a study that was never interrupted."""
+        if known := exploited_at(running.record, progress):
+            return Exploit(known.source, known.params)
         progress = part_of(progress) / PARTS  # as the ledger has it, or a resumed study would see other levels
         if progress < running.judged_up_to:
             return Verdict.CONTINUE
@@ -216,6 +229,20 @@ class StudySearch:
         self.emit(finished_event(record))
         if record.checkpoint is not None:
             self._retain()
+        if self._population:
+            self._tidy(self._population)
+
+    def _keep_above(self, record: TrialRecord) -> float | None:
+        """A trial that stays below it will not be among the best few. Not known where limits count too."""
+        ranked = self._ranked()
+        if len(ranked) < self.keep or record.origin == BASELINE or self.limits.limits:
+            return None
+        return ranked[self.keep - 1].value
+
+    def _tidy(self, population: Population) -> None:
+        reached = {number: max(record.curve, default=0.0) for number, record in self._records.items()}
+        reached |= {number: max(running.curve, default=0.0) for number, running in self._running.items()}
+        population.tidy(self._records.values(), reached, is_over=self.exhausted)
 
     def _is_on_target(self, record: TrialRecord) -> bool:
         if self.target is None or record.value is None:
@@ -224,15 +251,19 @@ class StudySearch:
 
     def _ranked(self) -> list[TrialRecord]:
         """Complete trials, best first; of equals the earlier one."""
-        return ranked(self._records.values(), self.mode)
+        return ranked(self._records.values(), self.mode, self.limits)
 
     def _replay(self, record: TrialRecord) -> None:
         """Let the scheduler see again what was reported; but for the last report of a trial that a crash cut off,
         of which nobody knows whether it was answered."""
         self.scheduler.start(record.number, record.params)
-        reports = sorted(record.curve.items())
-        for progress, value in reports if record.state.is_finished else reports[:-1]:
+        for progress, value in sorted(record.curve.items()):
+            exploited = exploited_at(record, progress)
+            if not exploited and not record.state.is_finished and progress == max(record.curve):
+                break
             self.scheduler.report(record.number, self.ladder.level(record.params, progress), self._sign * value)
+            if exploited:
+                self.scheduler.start(record.number, {**record.params, **exploited.params})
 
     def _retain(self) -> None:
         """Remove the checkpoints of all but the best few; the default configuration's stays until the end."""
@@ -246,7 +277,7 @@ class StudySearch:
                 shutil.rmtree(record.checkpoint)
 
 
-_PROGRESS = frozenset({"train_seconds", "learning_rate", "sentences_per_second", "epoch", *COSTS})
+_PROGRESS = frozenset({"train_seconds", "learning_rate", "sentences_per_second", "epoch", *COSTS, *METRICS})
 """How far training was and what it cost, not how good: no best of it is worth a column."""
 
 
@@ -273,11 +304,16 @@ def totals_of(running: Running) -> dict[str, float]:
     return metrics
 
 
-def ranked(records: Iterable[TrialRecord], mode: Literal["min", "max"]) -> list[TrialRecord]:
-    """Complete trials, best first; of equals the earlier one."""
+def ranked(
+    records: Iterable[TrialRecord], mode: Literal["min", "max"], limits: Limits = NO_LIMITS
+) -> list[TrialRecord]:
+    """Complete trials, best first; those that break a limit come last; of equals the earlier one."""
     complete = [record for record in records if record.value is not None]
     sign = -1.0 if mode == "max" else 1.0
-    return sorted(complete, key=lambda record: (sign * (record.value or 0.0), record.number))
+    return sorted(
+        complete,
+        key=lambda record: (bool(limits.broken_by(record)), sign * (record.value or 0.0), record.number),
+    )
 
 
 def started_event(record: TrialRecord, tags: Mapping[str, str]) -> TrialStarted:
