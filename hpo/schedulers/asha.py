@@ -60,7 +60,7 @@ class Asha:
         """Among the best 1/reduction_factor of those seen, itself included; of few, only as the best so far.
 
         The paper lets nobody go on before reduction_factor trials are there, since it can resume one later. Stopping is
-        for good, so the best so far goes on; letting all of the first few go on instead finds worse trials for the same
+        for good, so the best so far goes on; letting all of the first few go on finds nothing better for the same
         epochs. Equals pass together: a tie, as among models that all name the most frequent class, is no evidence.
         """
         if math.isnan(value):

@@ -42,6 +42,7 @@ class MedianStopping:
         self._grace = grace
         self._min_trials = min_trials
         self._values: dict[int, list[float]] = {}
+        self._averages: list[dict[int, float]] = [{} for _ in fractions]
 
     def start(self, number: int, params: Params) -> None:
         """Nothing to remember."""
@@ -51,22 +52,17 @@ class MedianStopping:
         own = self._values.setdefault(number, [])
         before = len(own)
         while len(own) < len(self._fractions) and has_reached(level, self._fractions[len(own)]):
-            own.append(value)
+            own.append(value if math.isfinite(value) else -math.inf)
+            self._averages[len(own) - 1][number] = fmean(own)
         if len(own) == before or len(own) == len(self._fractions):
             return Verdict.CONTINUE
-        return Verdict.CONTINUE if self._goes_on(number, value) else Verdict.STOP
+        return Verdict.CONTINUE if self._goes_on(number) else Verdict.STOP
 
-    def _goes_on(self, number: int, value: float) -> bool:
-        if math.isnan(value):
-            return False
+    def _goes_on(self, number: int) -> bool:
         own = self._values[number]
+        if own[-1] == -math.inf:
+            return False
         if not has_reached(self._fractions[len(own) - 1], self._grace):
             return True
-        others = [
-            fmean(-math.inf if math.isnan(one) else one for one in values[: len(own)])
-            for other, values in self._values.items()
-            if other != number and len(values) >= len(own)
-        ]
-        if len(others) < self._min_trials:
-            return True
-        return max(one for one in own if not math.isnan(one)) >= median(others)
+        others = [average for other, average in self._averages[len(own) - 1].items() if other != number]
+        return len(others) < self._min_trials or max(own) >= median(others)

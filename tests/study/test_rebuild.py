@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 import pytest
 
 from hpo.ledger import Ledger
-from hpo.records import AnyEvent, Report, TrialConfig, TrialRecord, TrialState
+from hpo.records import AnyEvent, Report, TrialConfig, TrialRecord
 from hpo.runners.inline import InlineRunner
 from hpo.samplers import TpeConfig
 from hpo.schedulers import SchedulerUnion
@@ -97,14 +97,15 @@ def never(search: StudySearch, event: AnyEvent) -> None:
     """Nothing happens."""
 
 
-def resumed_until_done(folder: Path, scheduler: Any, cut: Cut) -> list[TrialRecord]:
-    """Every event that comes for the first time ends the driver, and another one goes on."""
+def resumed_until_done(folder: Path, scheduler: Any, cut: Cut, every: int = 1) -> list[TrialRecord]:
+    """Each `every`th event that comes for the first time ends the driver, and another one goes on."""
     seen: set[tuple[object, ...]] = set()
 
     def once(search: StudySearch, event: AnyEvent) -> None:
         if place(event) not in seen:
             seen.add(place(event))
-            cut(search, event)
+            if len(seen) % every == 0:
+                cut(search, event)
 
     while True:
         before = len(seen)
@@ -116,11 +117,11 @@ def resumed_until_done(folder: Path, scheduler: Any, cut: Cut) -> list[TrialReco
             return records
 
 
-@pytest.mark.parametrize("cut", [crash, stop])
+@pytest.mark.parametrize(("cut", "every"), [(crash, 1), (stop, 1), (crash, 4)])
 @pytest.mark.parametrize("scheduler", schedulers())
 def test_a_study_that_ends_after_every_event_decides_as_one_that_never_ends(
-    scheduler: Any, cut: Cut, tmp_path: Path
+    scheduler: Any, cut: Cut, every: int, tmp_path: Path
 ) -> None:
     whole = go(tmp_path / "whole", scheduler, never)
     assert len(whole) == TRIALS
-    assert resumed_until_done(tmp_path / "cut", scheduler, cut) == whole
+    assert resumed_until_done(tmp_path / "cut", scheduler, cut, every) == whole
