@@ -16,6 +16,7 @@ from hpo.schedulers import SchedulerUnion
 from hpo.space import Choice, FloatRange, SearchSpace
 from hpo.study.search import StudySearch
 from hpo.study.steps import Ladder
+from hpo.training.exchange import Exchange
 from hpo.trial import evaluation_steps
 
 SPACE = SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True), "num_train_epochs": Choice((1, 2, 3))})
@@ -45,6 +46,9 @@ class Crossing:
         for step in sorted(evaluation_steps(Length(total), config.rungs)):
             noise = random.Random(f"{config.params} {step}").uniform(0.0, 0.3)
             metrics = {"accuracy": 0.5 + 0.2 * step / total + noise, "epoch": step / STEPS}
+            for level in [rung for rung in config.rungs if config.population and rung <= step / total]:
+                with Exchange(config.population).leaving(config.number, level, 0) as state:
+                    state.touch()
             yield Report(step=step, progress=step / total, metrics=metrics, done=step == total)
 
 
