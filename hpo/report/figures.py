@@ -1,4 +1,4 @@
-"""The figures of a study and the page that shows them, from trial records. matplotlib is imported when one is drawn.
+"""The pictures of report.md and of the notebooks, from trial records. matplotlib is imported when one is drawn.
 
 Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; every state has a marker of its own too.
 """
@@ -6,14 +6,11 @@ Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; e
 import io
 import itertools
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpo.records import StudySummary, TrialRecord, TrialState
 from hpo.report import words
-from hpo.report.summary import summary_markdown
 from hpo.space import Choice, Scalar, Varying
 
 if TYPE_CHECKING:
@@ -22,36 +19,23 @@ if TYPE_CHECKING:
 
 COMPLETE, PRUNED, FAILED, BEST, INK = "#0072B2", "#8C8C8C", "#D55E00", "#E69F00", "#333333"
 PIXELS_PER_INCH = 120
-ROWS_IN_TABLE = 10
 GOLDEN = 0.618
 """Multiples of it, taken modulo 1, lie apart: a spread that is the same every time."""
 
 Space: TypeAlias = Mapping[str, Varying]
 
 
-def write_report(
-    folder: Path, summary: StudySummary, trials: Sequence[TrialRecord], varying: Space
-) -> tuple[Path, ...]:
-    """Write `report.md` and `figures/*.png` under `folder`, over those of an earlier run; the files, the page first.
+def draw_pictures(summary: StudySummary, trials: Sequence[TrialRecord], varying: Space) -> dict[str, tuple[bytes, str]]:
+    """PNG and caption by file name; those for which there is something to draw.
 
     varying: the params to draw, as `SearchSpace.varying` has them.
     """
     drawings = {
-        "trials.png": (draw_trials(summary, trials), "Every trial in the order of its number."),
-        "params.png": (draw_params(summary, trials, varying), "The metric against each param that varies."),
-        "curves.png": (draw_curves(summary, trials), "The metric while the trials learn."),
+        "report-trials.png": (draw_trials(summary, trials), "Every trial in the order of its number."),
+        "report-params.png": (draw_params(summary, trials, varying), "The metric against each param that varies."),
+        "report-curves.png": (draw_curves(summary, trials), "The metric while the trials learn."),
     }
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    files, pages = [], []
-    for name, (figure, caption) in drawings.items():
-        if figure is None:
-            continue
-        files.append(_save(figure, folder / "figures" / name))
-        pages.append(f"![{caption}](figures/{name})\n\n{caption}\n")
-    text = summary_markdown(summary) + "\n" + "\n".join(pages) + "\n" + _table(summary, trials, list(varying))
-    page = folder / "report.md"
-    _replace(page, text.encode())
-    return (page, *files)
+    return {name: (_png(figure), caption) for name, (figure, caption) in drawings.items() if figure is not None}
 
 
 def draw_trials(summary: StudySummary, trials: Sequence[TrialRecord]) -> "Figure":
@@ -249,31 +233,7 @@ def _finite(curve: Mapping[float, float]) -> dict[float, float]:
     return {progress: value for progress, value in curve.items() if math.isfinite(value)}
 
 
-def _table(summary: StudySummary, trials: Sequence[TrialRecord], names: Sequence[str]) -> str:
-    """The best complete trials, as a table of the page."""
-    sign = -1 if summary.mode == "max" else 1
-    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and trial.value is not None]
-    best = sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))[:ROWS_IN_TABLE]
-    head = ["trial", summary.metric, *names, "proposed by"]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    for trial in best:
-        params = [words.short_value(trial.params[name], 3) if name in trial.params else "" for name in names]
-        cells = [str(trial.number), words.metric_value(trial.value), *params, trial.origin]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _save(figure: "Figure", path: Path) -> Path:
+def _png(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})  # the same trials give the same bytes
-    _replace(path, buffer.getvalue())
-    return path
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.rename(path)
+    return buffer.getvalue()

@@ -80,7 +80,7 @@ def _parts(summary: StudySummary) -> list[tuple[str, str]]:
         address = ui_address(summary)
         parts.append(("look at it", f"{command}\n{address}" if command else address))
     if summary.model_uri is not None:
-        parts.append(("predict", _predict_command(summary.model_uri, summary.tracking_uri)))
+        parts.append(("predict", predict_command(summary.model_uri, summary.tracking_uri)))
     return parts
 
 
@@ -124,7 +124,7 @@ def _model(summary: StudySummary) -> str:
     return f"{first}\n{reasons}" if reasons else first
 
 
-def _predict_command(model_uri: str, tracking_uri: str) -> str:
+def predict_command(model_uri: str, tracking_uri: str) -> str:
     elsewhere = (
         "" if tracking_uri == DEFAULT_STORE else f" --tracking-uri {shlex.quote(without_password(tracking_uri))}"
     )

@@ -14,27 +14,35 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from hpo.config import StudyConfig
+from hpo.confirmation import Run
 from hpo.errors import NoTrialFinishedError, ServiceError
 from hpo.ledger import CHECKPOINTS, Ledger
+from hpo.ledger.seeds import SeedLedger
 from hpo.objectives import pareto
 from hpo.records import (
     AnyEvent,
+    Confirmed,
     StudyFinished,
     StudyStarted,
     StudyStopped,
     StudySummary,
+    TrialConfirmed,
     TrialFinished,
     TrialRecord,
     TrialReported,
     TrialStarted,
 )
+from hpo.report import words
 from hpo.report.board import Budget
-from hpo.report.figures import write_report
+from hpo.report.findings import Background
+from hpo.report.pages import write_report
 from hpo.report.screen import Screen, open_screen
 from hpo.report.summary import summary_text
 from hpo.runners.ray import RayRunner
 from hpo.study import folder as study_folder
+from hpo.study.confirm import Confirmation, leaders
 from hpo.study.finish import Finish
+from hpo.study.phases import SearchThenConfirm
 from hpo.study.prepare import Prepared, prepare
 from hpo.study.search import BASELINE, StudySearch, finished_event, ranked, remove_strangers, started_event
 from hpo.study.steps import Ladder
@@ -70,14 +78,16 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             seed=config.seed,
             others={name: mode for name, mode in config.objectives.items() if name != config.metric},
         )
+        fresh = SeedLedger(folder, study=config.study, mode=config.mode, seed=config.seed) if config.confirm else None
+        again = list(fresh.finished().values()) if fresh else []
         ladder = Ladder.of(config.search.scheduler, config.space)
         seconds = config.budget.hours * 3600 if config.budget.hours is not None else None
         screen = stack.enter_context(
             open_screen(
-                budget=Budget(config.budget.trials, seconds, config.budget.epochs),
+                budget=Budget(config.budget.trials, seconds, config.budget.epochs, _seeds(config)),
                 varying=tuple(config.space.varying),
                 rungs=ladder.fractions,
-                known=[record for record in ledger.records() if record.state.is_finished],
+                known=[record for record in [*ledger.records(), *again] if record.state.is_finished],
             )
         )
         prepared = prepare(config, screen)
@@ -92,6 +102,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             screen.apply(event)
 
         tags = {f"hpo.{name}": value for name, value in prepared.facts.items()}
+        told, said = _catch_up(spool, [*ledger.records(), *again], tags)
         search = StudySearch(
             ledger=ledger,
             scheduler=config.search.scheduler.build(config.space, config.seed),
@@ -105,30 +116,58 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             target=config.budget.target,
             keep=config.checkpoints.keep,
             keep_bytes=config.checkpoints.max_bytes,
-            told=_catch_up(spool, ledger.records(), tags),
+            told={number: steps for (number, replicate), steps in told.items() if replicate == 0},
             tags=tags,
         )
         checkpoints = folder / CHECKPOINTS
-        remove_strangers(checkpoints, search.records)
-        emit(_started(config, prepared, tags))
+        remove_strangers(checkpoints, [*search.records, *again])
+        beginning = _started(config, prepared, tags)
+        emit(beginning)
         stack.push(lambda kind, error, trace: _broken_off(emit, error))
-        if not search.exhausted:
-            with study_folder.on_signal(lambda number: _stop(search, screen, number)):
+
+        def confirm() -> Confirmation | None:
+            complete = ranked(search.records, config.mode, config.limits)
+            if config.confirm is None or fresh is None or not complete:
+                return None
+            confirmation = Confirmation(
+                ledger=fresh,
+                trials=leaders(complete, config.confirm.top, config.limits),
+                seeds=config.confirm.seeds,
+                confidence=config.confirm.confidence,
+                metric=config.metric,
+                mode=config.mode,
+                ladder=ladder,
+                emit=emit,
+                keep_bytes=config.checkpoints.max_bytes,
+                searched=complete,
+                told={run: steps for run, steps in told.items() if run[1] > 0},
+                said=said,
+                tags=tags,
+                limits=config.limits,
+            )
+            if not confirmation.exhausted:
+                screen.say(f"the search is over; confirming {_named(confirmation.trials, config.confirm.seeds)}")
+            return confirmation
+
+        study = SearchThenConfirm(search, confirm)
+        if not study.exhausted:
+            with study_folder.on_signal(lambda number: _stop(study, screen, number)):
                 RayRunner(
                     prepared.objective(config, checkpoints),
                     cpus=config.resources.cpus,
                     gpus=config.resources.gpus,
                     at_most=config.resources.max_concurrent_trials,
                     address=address,
-                ).run(search)
-        if search.stopped_by is not None:
-            name = signal.Signals(search.stopped_by).name
+                ).run(study)
+        if study.stopped_by is not None:
+            name = signal.Signals(study.stopped_by).name
             emit(StudyStopped(time=time.time(), reason=name))
             screen.say("go on with --resume")
-            return 128 + search.stopped_by
+            return 128 + study.stopped_by
         screen.say("the search is over; judging the winner")
-        summary = _conclude(config, prepared, search.records, spool, started)
-        files = write_report(folder, summary, search.records, config.space.varying)
+        summary = _conclude(config, prepared, search.records, study.confirmation, spool, started)
+        background = Background.of(beginning, config.space.varying, ladder.fractions, ladder.level)
+        files = write_report(folder, summary, search.records, background)
         emit(_finished(summary, files))
         if not spool.close(FLUSH_SECONDS):
             screen.say(f"MLflow has not taken everything yet ({spool.trouble}); it will with the next --resume")
@@ -154,28 +193,46 @@ def _broken_off(emit: Callable[[AnyEvent], None], error: BaseException | None) -
         emit(StudyStopped(time=time.time(), reason=f"{type(error).__name__}: {error}"))
 
 
-def _stop(search: StudySearch, screen: Screen, number: int) -> None:
-    search.stopped_by = number
+def _stop(study: SearchThenConfirm, screen: Screen, number: int) -> None:
+    study.stop(number)
     screen.say("stopping: running trials are left where they are; once more to leave at once")
 
 
-def _catch_up(spool: Spool, records: Sequence[TrialRecord], tags: Mapping[str, str]) -> dict[int, set[int]]:
-    """Tell of trials that the ledger has and a crash kept from being told. Returns the steps told, by trial."""
+def _seeds(config: StudyConfig) -> int | None:
+    return config.confirm.seeds if config.confirm else None
+
+
+def _named(trials: Sequence[TrialRecord], seeds: int) -> str:
+    """`trials 3, 7 and 0 (the default) over 3 fresh seeds`"""
+    names = [f"{trial.number}{' (the default)' if trial.origin == BASELINE else ''}" for trial in trials]
+    listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return f"{'trials' if len(names) > 1 else 'trial'} {listed} over {words.count(seeds, 'fresh seed')}"
+
+
+def _catch_up(
+    spool: Spool, records: Sequence[TrialRecord], tags: Mapping[str, str]
+) -> tuple[dict[Run, set[int]], dict[int, Confirmed]]:
+    """Tell of trials that the ledger has and a crash kept from being told. Returns the steps told, by trial and
+    replicate, and what was said of the leaders."""
     started, ended = set(), set()
-    told: dict[int, set[int]] = {}
+    told: dict[Run, set[int]] = {}
+    said: dict[int, Confirmed] = {}
     for event in spool.events():
         if isinstance(event, TrialStarted):
-            started.add(event.number)
+            started.add((event.number, event.replicate))
         elif isinstance(event, TrialReported):
-            told.setdefault(event.number, set()).add(event.step)
+            told.setdefault((event.number, event.replicate), set()).add(event.step)
         elif isinstance(event, TrialFinished):
-            ended.add(event.number)
+            ended.add((event.number, event.replicate))
+        elif isinstance(event, TrialConfirmed):
+            said[event.confirmed.number] = event.confirmed
     for record in records:
-        if record.state.is_finished and record.number not in ended:
-            if record.number not in started:
+        run = (record.number, record.replicate)
+        if record.state.is_finished and run not in ended:
+            if run not in started:
                 spool.append(started_event(record, tags))
             spool.append(finished_event(record))
-    return told
+    return told, said
 
 
 def _started(config: StudyConfig, prepared: Prepared, tags: Mapping[str, str]) -> StudyStarted:
@@ -202,7 +259,12 @@ def _started(config: StudyConfig, prepared: Prepared, tags: Mapping[str, str]) -
 
 
 def _conclude(
-    config: StudyConfig, prepared: Prepared, records: Sequence[TrialRecord], spool: Spool, started: float
+    config: StudyConfig,
+    prepared: Prepared,
+    records: Sequence[TrialRecord],
+    confirmation: Confirmation | None,
+    spool: Spool,
+    started: float,
 ) -> StudySummary:
     """The winner, judged on the test split. Raises NoTrialFinishedError, and what judging raises."""
     complete = ranked(records, config.mode)
@@ -214,6 +276,12 @@ def _conclude(
         )
     best = complete[0]
     baseline = next((record for record in complete if record.origin == BASELINE), None)
+    judged, against = best, baseline
+    confirmed = confirmation.standing if confirmation else ()
+    if confirmation and confirmed:  # named by its mean; its weights are those of its best fresh run
+        best = next(record for record in complete if record.number == confirmed[0].number)
+        judged = confirmation.promoted(best.number) or best
+        against = (confirmation.promoted(baseline.number) if baseline else None) or baseline
     if not spool.flush(FLUSH_SECONDS) and config.promotion is not None:
         raise ServiceError(
             f"tracking.uri: MLflow does not answer ({spool.trouble}), so nothing can be promoted; "
@@ -221,7 +289,7 @@ def _conclude(
         )
     link = read_link(config.folder)
     run_id = link.parent_run_id if link else None
-    outcome = Finish(config, prepared, config.folder, run_id).judge(best, baseline)
+    outcome = Finish(config, prepared, config.folder, run_id).judge(judged, against, confirmed[0] if confirmed else None)
     rows = {record.split: record.rows for record in prepared.splits.records}
     return StudySummary(
         study=config.study,
@@ -244,6 +312,7 @@ def _conclude(
         validation_rows=rows["validation"],
         objectives=config.objectives,
         pareto=pareto(records, config.objectives),
+        confirmed=confirmed,
     )
 
 
@@ -258,6 +327,7 @@ def _finished(summary: StudySummary, files: tuple[Path, ...]) -> StudyFinished:
         "trials": float(sum(summary.counts.values())),
         **{f"trials_{state}": float(count) for state, count in summary.counts.items()},
         "seconds": summary.seconds,
+        **_confirmed_figures(summary),
     }
     front = ", ".join(str(number) for number in summary.pareto) if len(summary.objectives) > 1 else None
     tags = {"best_trial": str(best.number), "decision": summary.decision, "model": summary.model_uri, "pareto": front}
@@ -267,3 +337,20 @@ def _finished(summary: StudySummary, files: tuple[Path, ...]) -> StudyFinished:
         tags={name: value for name, value in tags.items() if value is not None},
         files=files,
     )
+
+
+def _confirmed_figures(summary: StudySummary) -> dict[str, float | None]:
+    """Of the winner over fresh seeds, and how much too good first scores were on average over the leaders."""
+    if not summary.confirmed:
+        return {}
+    best = summary.confirmed[0]
+    return {
+        "confirmed_mean": best.mean,
+        "confirmed_low": best.low,
+        "confirmed_high": best.high,
+        "confirmed_gain": best.gain,
+        "confirmed_gain_low": best.gain_low,
+        "confirmed_gain_high": best.gain_high,
+        "optimism": best.optimism(summary.mode),
+        "optimism_mean": summary.optimism,
+    }

@@ -1,0 +1,187 @@
+"""What a study answers, in words for a first screen: what won, how sure, what it bought, what it cost, can I have it.
+
+Made from records alone; both pages say it. Must not know HTML or Markdown.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hpo.records import StudySummary, TrialRecord
+from hpo.report import words
+from hpo.report.findings import (
+    GRID,
+    Gain,
+    best_of,
+    epochs_of,
+    gain_on_test,
+    gain_over,
+    gain_over_seeds,
+    spared,
+    winners_confirmation,
+)
+
+TWO_SIDED = 1.96
+"""Standard errors of a 95 % interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One big figure. question: what it answers. note: what it is of, in a line or two."""
+
+    question: str
+    figure: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """headline: the study in one sentence. caution: why not to read more into it; None where there is no reason."""
+
+    headline: str
+    tiles: tuple[Tile, ...]
+    caution: str | None = None
+
+
+def answers(summary: StudySummary, trials: Sequence[TrialRecord]) -> Answers:
+    """trials: those of the search."""
+    tiles = (_won(summary), _sure(summary), _bought(summary, trials), _cost(summary, trials))
+    return Answers(_headline(summary), tiles, _caution(summary))
+
+
+def can_i_have_it(summary: StudySummary) -> str:
+    """One sentence; the reasons are in the summary."""
+    if summary.model_uri is None:
+        where = "its checkpoint is in the study's folder" if summary.best.checkpoint else "no checkpoint was kept"
+        return f"This study promotes nothing; {where}."
+    if summary.decision == "promote":
+        return f"Yes: it is the champion now, {summary.model_uri}."
+    if summary.decision == "keep":
+        return f"Not as champion: the present one is kept. It is registered as {summary.model_uri}."
+    return f"It is registered as {summary.model_uri}."
+
+
+def gains(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tuple[str, str, Gain]]:
+    """(over whom, on what, how much): the most trustworthy first."""
+    rows: list[tuple[str, str, Gain | None]] = [
+        ("the default", f"test{_rows(summary.test_rows)}", gain_on_test(summary)),
+        (
+            "the default",
+            f"validation{_rows(summary.validation_rows)}, means over fresh seeds",
+            gain_over_seeds(summary),
+        ),
+        (
+            "the default",
+            f"validation{_rows(summary.validation_rows)}, first scores",
+            gain_over(summary, summary.baseline),
+        ),
+        (
+            "the best of the BERT paper's grid",
+            f"validation{_rows(summary.validation_rows)}, first scores",
+            gain_over(summary, best_of(summary, trials, GRID)),
+        ),
+    ]
+    return [(rival, rows_, gain) for rival, rows_, gain in rows if gain is not None]
+
+
+def gain_text(summary: StudySummary, gain: Gain) -> str:
+    """`+2.2 points ± 1.8`, with half the 95 % interval where the standard error is known."""
+    text = words.gain(summary.metric, gain.winner, gain.rival)
+    return text if gain.error is None else f"{text} ± {100 * TWO_SIDED * gain.error:.1f}"
+
+
+def gain_in_words(summary: StudySummary, gain: Gain) -> str:
+    better = gain.winner - gain.rival if summary.mode == "max" else gain.rival - gain.winner
+    size = words.gain(summary.metric, max(gain.winner, gain.rival), min(gain.winner, gain.rival)).lstrip("+-")
+    if gain.winner == gain.rival:
+        return "level with"
+    return f"{size} {'better' if better > 0 else 'worse'} than"
+
+
+def _headline(summary: StudySummary) -> str:
+    best = summary.best
+    who = "The default configuration" if best.origin == "default" else f"Trial {best.number}"
+    own = winners_confirmation(summary)
+    on_test = (summary.test_best or {}).get(summary.metric)
+    if on_test is not None:
+        score = f"{words.metric_value(on_test)} on the test rows"
+    elif own is not None:
+        score = f"{words.metric_value(own.mean)} over {words.count(len(own.values), 'fresh seed')}"
+    else:
+        score = f"{words.metric_value(best.value)} on the validation rows"
+    gain = gain_on_test(summary) or gain_over_seeds(summary) or gain_over(summary, summary.baseline)
+    if gain is None or best.origin == "default":
+        return f"{who} wins with {summary.metric} {score}."
+    return f"{who} wins with {summary.metric} {score}, {gain_in_words(summary, gain)} the default."
+
+
+def _won(summary: StudySummary) -> Tile:
+    best = summary.best
+    note = f"trial {best.number}, proposed by {best.origin}"
+    on_test = (summary.test_best or {}).get(summary.metric)
+    if on_test is not None:
+        of = f"{summary.metric} on {words.count(summary.test_rows, 'test row')}" if summary.test_rows else "test"
+        return Tile("What won", words.metric_value(on_test), f"{of}; {note}")
+    own = winners_confirmation(summary)
+    if own is not None:
+        return Tile(
+            "What won", words.metric_value(own.mean), f"validation {summary.metric}, mean of fresh seeds; {note}"
+        )
+    return Tile("What won", words.metric_value(best.value), f"validation {summary.metric}; {note}")
+
+
+def _sure(summary: StudySummary) -> Tile:
+    own = winners_confirmation(summary)
+    if own is None:
+        return Tile("How sure", "one seed", "not retrained over fresh seeds: the score holds some luck")
+    seeds = words.count(len(own.values), "fresh seed")
+    worse = own.first - own.mean if summary.mode == "max" else own.mean - own.first
+    luck = words.gain(summary.metric, own.first, own.mean)
+    optimism = f"the first score was {luck} off, {'too good' if worse > 0 else 'not too good'}"
+    if own.low is None or own.high is None:
+        return Tile("How sure", words.metric_value(own.mean), f"mean of {seeds}, no interval; {optimism}")
+    interval = f"{own.low:.3f} to {own.high:.3f}"
+    return Tile("How sure", interval, f"{own.confidence:.0%} interval of the mean over {seeds}; {optimism}")
+
+
+def _bought(summary: StudySummary, trials: Sequence[TrialRecord]) -> Tile:
+    if summary.best.origin == "default":
+        return Tile("What it bought", "nothing", "the default configuration won: nothing tried here beats it")
+    found = gains(summary, trials)
+    if not found:
+        return Tile("What it bought", "unknown", "no default was trained beside it: put `default` into search.first")
+    rival, where, gain = found[0]
+    figure = gain_text(summary, gain).replace(" points", " pts")
+    note = f"over {rival} on the {where}"
+    grid = next((one for one in found if "grid" in one[0] and one[0] != rival), None)
+    if grid is not None:
+        note += f"; {gain_text(summary, grid[2])} over {grid[0]} on the validation rows"
+    return Tile("What it bought", figure, note)
+
+
+def _cost(summary: StudySummary, trials: Sequence[TrialRecord]) -> Tile:
+    epochs = sum(map(epochs_of, trials))
+    note = words.count(len(trials), "trial") + (f", {epochs:,.0f} epochs of training" if epochs else "")
+    saved = spared(trials)
+    if saved.epochs:
+        note += f"; early stopping spared {saved.share:.0%}"
+    return Tile("What it cost", words.duration(summary.seconds), note)
+
+
+def _caution(summary: StudySummary) -> str | None:
+    gain = gain_on_test(summary)
+    better = 0.0 if gain is None else gain.winner - gain.rival
+    if gain is not None and gain.error is not None and abs(better) < TWO_SIDED * gain.error:
+        return (
+            "On so few test rows the gain over the default lies within what chance alone makes of two equal models "
+            f"(± {100 * TWO_SIDED * gain.error:.1f} points at 95 %; an upper bound, both answer the same rows)."
+        )
+    if gain is None and winners_confirmation(summary) is None:
+        return (
+            "The winner was chosen on the rows it is scored on, by one seed. "
+            "Ask for `confirm` and a test split to learn how much of it is luck."
+        )
+    return None
+
+
+def _rows(count: int) -> str:
+    return f" ({words.count(count, 'row')})" if count else " rows"

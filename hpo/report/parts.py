@@ -1,0 +1,69 @@
+"""What pages are made of: sections with words, figures and tables. Values only; both renderings read them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hpo.report import words
+from hpo.report.look import Figure
+from hpo.space import Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """name: unique on the page. alt: what the figure shows, for who cannot see it."""
+
+    name: str
+    figure: Figure
+    caption: str
+    alt: str
+
+    @property
+    def height(self) -> int:
+        return int(self.figure.layout.height)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """text: as shown. number: what it is sorted by, where it is a number."""
+
+    text: str
+    number: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """mark: `winner`, or the trial's state, which it is shown by; empty for none."""
+
+    cells: tuple[Cell, ...]
+    mark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[Line, ...]
+    sortable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    anchor: str
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    points: tuple[str, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    tables: tuple[Table, ...] = ()
+    listings: tuple[tuple[str, str], ...] = ()
+
+
+def param_cell(params: Mapping[str, Scalar], name: str) -> Cell:
+    if name not in params:
+        return Cell("")
+    value = params[name]
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return Cell(words.short_value(value, 3), number)
+
+
+def number_cell(value: float | None, form: str, scale: float = 1.0) -> Cell:
+    return Cell("") if value is None else Cell(form.format(value * scale), value)

@@ -1,0 +1,328 @@
+"""What a report says after its first screen, section by section: words, figures, tables. Both pages render it.
+
+Made from records alone. Must not know HTML or Markdown.
+"""
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from hpo.records import StudySummary, TrialRecord, TrialState
+from hpo.report import balance, charts, landscape, words
+from hpo.report.answers import gain_text, gains
+from hpo.report.findings import (
+    Background,
+    best_first,
+    epochs_of,
+    expected_best,
+    failures,
+    last_value,
+    prunings,
+    spared,
+    spending,
+    survivors,
+    winners_confirmation,
+)
+from hpo.report.parts import Cell, Chart, Line, Section, Table, number_cell, param_cell
+
+STACK = ("torch", "transformers", "datasets", "optuna", "ray", "mlflow")
+"""What a result depends on."""
+
+
+def sections(summary: StudySummary, trials: Sequence[TrialRecord], background: Background) -> list[Section]:
+    """Those that have something to say. trials: those of the search, by number."""
+    found = [
+        _winner(summary, trials),
+        _history(summary, trials),
+        _pareto(summary, trials),
+        _params(summary, trials, background),
+        _curves(summary, trials, background),
+        _effort(summary, trials),
+        _failures(trials),
+        _evidence(summary),
+        _trials(summary, trials, background),
+        _setup(background),
+    ]
+    return [section for section in found if section is not None]
+
+
+def _winner(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
+    paragraphs, tables, shown = [], [], []
+    own = winners_confirmation(summary)
+    if own is not None:
+        off = words.gain(summary.metric, own.first, own.mean)
+        paragraphs.append(
+            f"The {len(summary.confirmed)} leaders of the search were trained again over fresh seeds, and the winner "
+            f"is named by its mean. It was chosen for a first score of {words.metric_value(own.first)}; fresh seeds "
+            f"make it {words.metric_value(own.mean)}. The difference ({off}) is the optimism of choosing the best."
+        )
+    else:
+        paragraphs.append(
+            "Nothing was trained again over fresh seeds, so the score of the winner is one draw, and the best of many: "
+            "expect less of it on new data."
+        )
+    if figure := balance.draw_seeds(summary):
+        alt = "; ".join(
+            f"trial {one.number}: first score {words.metric_value(one.first)}, mean {words.metric_value(one.mean)}"
+            for one in summary.confirmed
+        )
+        caption = "Leaders over fresh seeds. A first score to the better side of its mean was luck."
+        shown.append(Chart("seeds", figure, caption, alt))
+        tables.append(_confirmed(summary))
+    found = gains(summary, trials)
+    if found:
+        rows = tuple(
+            Line(
+                (
+                    Cell(rival),
+                    Cell(where),
+                    Cell(words.metric_value(gain.winner), gain.winner),
+                    Cell(words.metric_value(gain.rival), gain.rival),
+                    Cell(gain_text(summary, gain)),
+                )
+            )
+            for rival, where, gain in found
+        )
+        tables.append(Table("Gain of the winner", ("over", "on", "winner", "rival", "gain"), rows))
+    if summary.test_best:
+        tables.append(_test(summary))
+    verdict = {"promote": "Promoted, because:", "keep": "The present champion is kept, because:"}
+    if summary.reasons:
+        paragraphs.append(verdict.get(summary.decision or "", "The gate says:"))
+    return Section("winner", "The winner", tuple(paragraphs), summary.reasons, tuple(shown), tuple(tables))
+
+
+def _confirmed(summary: StudySummary) -> Table:
+    rows = []
+    for one in summary.confirmed:
+        interval = f"{one.low:.4f} to {one.high:.4f}" if one.low is not None and one.high is not None else ""
+        rows.append(
+            Line(
+                (
+                    Cell(str(one.number), one.number),
+                    Cell(one.origin),
+                    Cell(words.metric_value(one.first), one.first),
+                    Cell(words.metric_value(one.mean), one.mean),
+                    Cell(interval),
+                    Cell(", ".join(map(words.metric_value, one.values)) + (" (out of the race)" if one.is_out else "")),
+                ),
+                "winner" if one.number == summary.best.number else "",
+            )
+        )
+    heads = ("trial", "proposed by", "first score", "mean", f"{summary.confirmed[0].confidence:.0%} interval", "seeds")
+    return Table("Over fresh seeds", heads, tuple(rows))
+
+
+def _test(summary: StudySummary) -> Table:
+    best, baseline = summary.test_best or {}, summary.test_baseline or {}
+    rows = tuple(
+        Line(
+            (
+                Cell(name),
+                Cell(words.metric_value(value), value),
+                Cell(words.metric_value(baseline.get(name)), baseline.get(name)),
+            )
+        )
+        for name, value in best.items()
+    )
+    title = f"On the test split ({words.count(summary.test_rows, 'row')}), opened once"
+    return Table(title, ("metric", "winner", "default"), rows)
+
+
+def _history(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
+    states = ", ".join(f"{summary.counts[state]} {state}" for state in TrialState if summary.counts.get(state))
+    alt = (
+        f"{words.count(len(trials), 'trial')} ({states}); the best value is {words.metric_value(summary.best.value)}, "
+        f"of trial {summary.best.number}"
+    )
+    caption = "Stopped trials stand at the last value they had, failed ones at the foot."
+    return Section(
+        "history",
+        "History",
+        charts=(Chart("history", charts.draw_history(summary, trials), caption, alt),),
+    )
+
+
+def _pareto(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section | None:
+    figure = balance.draw_pareto(summary, trials)
+    if figure is None:
+        return None
+    by_number = {trial.number: trial for trial in trials}
+    rows = []
+    for number in summary.pareto:
+        if number in by_number:
+            values = [balance.objective_of(by_number[number], name) for name in summary.objectives]
+            cells = [Cell("" if value is None else f"{value:.5g}", value) for value in values]
+            mark = "winner" if number == summary.best.number else ""
+            rows.append(Line((Cell(str(number), number), *cells), mark))
+    lead = next(iter(summary.objectives))
+    return Section(
+        "pareto",
+        "Trade-offs",
+        (
+            f"No trial on the front is beaten by another in every metric at once; {lead} leads where one has to be "
+            "named.",
+        ),
+        charts=(Chart("pareto", figure, "Every complete trial.", f"Pareto front of {len(rows)} trials"),),
+        tables=(Table("The Pareto front", ("trial", *summary.objectives), tuple(rows), sortable=True),),
+    )
+
+
+def _params(summary: StudySummary, trials: Sequence[TrialRecord], background: Background) -> Section | None:
+    varying = background.varying
+    shares = landscape.importances(summary, trials, varying)
+    order = [*shares, *(name for name in varying if name not in shares)]
+    shown = []
+    if figure := charts.draw_importance(shares):
+        top = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:5])
+        caption = (
+            "How much each param decides whether a trial is among the best tenth, whatever the others are (PED-ANOVA); "
+            "stopped trials are counted in, at the last value they had."
+        )
+        shown.append(Chart("importance", figure, caption, f"Importance of params: {top}"))
+    if figure := charts.draw_slices(summary, trials, varying, order):
+        alt = f"{summary.metric} against {', '.join(order)}; the winner has " + ", ".join(
+            f"{name} {words.short_value(summary.best.params[name], 3)}" for name in order if name in summary.best.params
+        )
+        shown.append(Chart("slices", figure, "The metric against each param.", alt))
+    if figure := landscape.draw_parallel(summary, trials, varying):
+        caption = "One line a trial; None stands for a param that a trial does not have."
+        shown.append(Chart("parallel", figure, caption, f"Params of {words.count(len(trials), 'trial')} as lines"))
+    pair = [name for name in shares if not landscape.is_choice(varying[name])][:2]
+    if len(pair) == 2 and (figure := landscape.draw_contour(summary, trials, varying, (pair[0], pair[1]))):
+        caption = f"{summary.metric} over the two ranges that matter most, filled in between the trials (dots)."
+        shown.append(Chart("contour", figure, caption, f"{summary.metric} over {pair[0]} and {pair[1]}"))
+    if not shown:
+        return None
+    said = (
+        ()
+        if shares or len(varying) < 2
+        else ("There are too few trials with different values to say which params mattered.",)
+    )
+    return Section("params", "What mattered", said, charts=tuple(shown))
+
+
+def _curves(summary: StudySummary, trials: Sequence[TrialRecord], background: Background) -> Section | None:
+    shown, tables, points = [], [], []
+    if figure := charts.draw_curves(summary, trials):
+        alt = f"Learning curves; the winner ends at {words.metric_value(summary.best.value)}"
+        shown.append(Chart("curves", figure, "The metric while the trials learn.", alt))
+    if figure := charts.draw_survivors(trials, background):
+        rungs = survivors(trials, background.rungs, background.level)
+        alt = "; ".join(f"level {rung.level:.3g}: {rung.reached} reached, {rung.stopped} stopped" for rung in rungs)
+        shown.append(Chart("survivors", figure, "How many trials each rung let pass.", alt))
+        rows = tuple(
+            Line(
+                tuple(
+                    Cell(text, own)
+                    for text, own in (
+                        (f"{rung.level:.3g}", rung.level),
+                        (str(rung.reached), rung.reached),
+                        (str(rung.stopped), rung.stopped),
+                    )
+                )
+            )
+            for rung in rungs
+        )
+        tables.append(Table("Survivors by rung", ("part of the training", "reached", "stopped here"), rows))
+        points = [f"{reason}: {words.count(count, 'trial')}" for reason, count in prunings(trials).most_common(6)]
+    return Section("curves", "Learning curves", (), tuple(points), tuple(shown), tuple(tables)) if shown else None
+
+
+def _effort(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
+    paragraphs, shown = [], []
+    total = sum(map(epochs_of, trials))
+    clock = sum(trial.seconds or 0.0 for trial in trials)
+    paragraphs.append(
+        f"This run took {words.duration(summary.seconds)}; all trials together "
+        f"{words.duration(clock)} of training and {total:,.1f} epochs."
+    )
+    saved = spared(trials)
+    if saved.epochs:
+        paragraphs.append(
+            f"Run to their own ends, the stopped trials would have taken {saved.epochs:,.1f} epochs and about "
+            f"{words.duration(saved.seconds)} more: stopping early spared {saved.share:.0%} of the training."
+        )
+    if figure := balance.draw_cost(trials):
+        alt = "; ".join(f"{own.state}: {own.epochs:.1f} epochs" for own in spending(trials))
+        shown.append(Chart("cost", figure, "Where the training went.", alt))
+    if figure := balance.draw_expected_best(summary, trials):
+        rows = expected_best(summary, trials)
+        half = rows[(len(rows) - 1) // 2]
+        caption = (
+            "What a budget buys (Dodge et al. 2019): the best value to expect of trials picked at random from these, "
+            "against what this search had by then. Above the band, the search was better than chance at choosing what "
+            "to try first. Stopped trials count with what they reached and what they took."
+            if summary.mode == "max"
+            else "What a budget buys (Dodge et al. 2019): the best value to expect of trials picked at random from "
+            "these, against what this search had by then. Below the band, the search was better than chance at "
+            "choosing what to try first. Stopped trials count with what they reached and what they took."
+        )
+        alt = ", ".join(f"{row.mean:.4f} after {row.epochs:.0f} epochs" for row in (half, rows[-1]))
+        shown.append(Chart("expected", figure, caption, f"Expected best: {alt}"))
+    lines = tuple(
+        Line(
+            (
+                Cell(str(own.state)),
+                Cell(f"{own.trials:,}", own.trials),
+                Cell(f"{own.epochs:,.1f}", own.epochs),
+                Cell(words.duration(own.seconds), own.seconds),
+            )
+        )
+        for own in spending(trials)
+    )
+    table = Table("Spent, by state", ("state", "trials", "epochs", "training time"), lines)
+    return Section("cost", "What it cost", tuple(paragraphs), charts=tuple(shown), tables=(table,))
+
+
+def _failures(trials: Sequence[TrialRecord]) -> Section | None:
+    found = failures(trials)
+    if not found:
+        return None
+    rows = tuple(
+        Line((Cell(f"{len(own.numbers):,}", len(own.numbers)), Cell(own.example), Cell(_some(own.numbers))))
+        for own in found
+    )
+    return Section("failures", "Failures", tables=(Table("By kind", ("trials", "such as", "numbers"), rows),))
+
+
+def _some(numbers: Sequence[int], most: int = 20) -> str:
+    rest = len(numbers) - most
+    return ", ".join(map(str, numbers[:most])) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def _evidence(summary: StudySummary) -> Section | None:
+    return Section("evidence", "From other studies", points=summary.history) if summary.history else None
+
+
+def _trials(summary: StudySummary, trials: Sequence[TrialRecord], background: Background) -> Section:
+    names = list(background.varying)
+    heads = ("trial", "state", summary.metric, *map(words.short_name, names), "epochs", "minutes", "proposed by", "why")
+    rows = []
+    for trial in best_first(summary, trials):
+        value = last_value(trial)
+        cells = [Cell(str(trial.number), trial.number), Cell(str(trial.state)), number_cell(value, "{:.4f}")]
+        cells += [param_cell(trial.params, name) for name in names]
+        done = epochs_of(trial)
+        cells += [number_cell(done or None, "{:.2f}"), number_cell(trial.seconds, "{:.1f}", 1 / 60)]
+        reason = (trial.reason or "").strip().splitlines()
+        cells += [Cell(trial.origin), Cell(reason[-1] if reason else "")]
+        mark = "winner" if trial.number == summary.best.number else str(trial.state)
+        rows.append(Line(tuple(cells), mark))
+    return Section("trials", "All trials", tables=(Table("The best first", heads, tuple(rows), sortable=True),))
+
+
+def _setup(background: Background) -> Section | None:
+    facts = {**background.params, **{name.removeprefix("hpo."): value for name, value in background.tags.items()}}
+    if facts:
+        facts |= {"python": platform.python_version(), **{name: version(name) for name in STACK}}
+    rows = tuple(Line((Cell(name), Cell(str(value)))) for name, value in facts.items())
+    tables = [Table("What ran", ("what", "value"), rows)] if rows else []
+    if background.datasets:
+        lines = tuple(
+            Line((Cell(own.split), Cell(f"{own.rows:,}", own.rows), Cell(own.source), Cell(own.digest)))
+            for own in background.datasets
+        )
+        tables.append(Table("Data", ("split", "rows", "source", "sha256"), lines))
+    listings = (("The resolved space file", background.document),) if background.document else ()
+    return Section("setup", "Set-up", tables=tuple(tables), listings=listings) if tables or listings else None
