@@ -188,7 +188,7 @@ class SearchSpace:
         varying = self.varying.values()
         if any(isinstance(own, FloatRange) and own.step is None for own in varying):
             return None
-        return math.prod(len(own.grid()) for own in varying)
+        return math.prod(_count(own) for own in varying)
 
     def assign(self, suggest: Suggest) -> dict[str, Scalar]:
         """One assignment, parameter by parameter; those whose condition does not hold are absent. It may break rules:
@@ -304,6 +304,17 @@ def _decisive(space: SearchSpace) -> list[str]:
         parents = [condition.parameter for condition in space.parameters[name].when]
         names += [parent for parent in parents if parent in space.parameters and parent not in names]
     return names
+
+
+def _count(own: Varying) -> int:
+    """How many values there are, without listing them; none of a range of real numbers can be counted: 0."""
+    match own:
+        case Choice(values):
+            return len(values)
+        case IntRange():
+            return (own.high - own.low) // own.step + 1
+        case FloatRange():
+            return 0 if own.step is None else math.floor((own.high - own.low) / own.step + 1e-9) + 1
 
 
 def _distance(own: IntRange | FloatRange, one: Scalar, other: Scalar) -> float:

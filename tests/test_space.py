@@ -227,3 +227,8 @@ def test_draws_keep_the_rules_and_reach_every_corner():
 def test_the_value_at_any_share_of_a_parameter_lies_inside(parameter, share):
     assert parameter.contains(parameter.at(share))
     assert parameter.distance(parameter.at(share), parameter.at(share)) == 0.0
+
+
+def test_the_size_of_a_space_is_counted_without_listing_its_values():
+    space = SearchSpace({"a": IntRange(0, 10**15), "b": FloatRange(0.0, 1.0, step=1e-12), "c": Choice(("x", "y"))})
+    assert space.size == 2 * (10**15 + 1) * (10**12 + 1)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hpo.config.pairs import check_pairs
 from hpo.config.parameters import FIELDS, Fault, check_value, takes
 from hpo.config.points import first_points
 from hpo.config.rules import bind, check_room
@@ -55,6 +56,8 @@ def check(sections: Mapping[str, Any], wrong: Collection[str] = ()) -> Iterator[
         yield from faults
         if any(path[0] == "constraints" for path, _ in faults):
             space = SearchSpace(space.parameters)
+    if search:
+        yield from check_pairs(search, None if wrong else space)
     if search and space:
         yield from _first_points(search, space, wrong)
     if promotion:

@@ -1,10 +1,9 @@
 """Every assignment of a finite space, once."""
 
-import math
 from typing import TYPE_CHECKING, Literal
 
 from hpo.samplers.base import SamplerConfig
-from hpo.space import Choice, FloatRange, IntRange, SearchSpace, Varying
+from hpo.space import SearchSpace
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -27,23 +26,3 @@ class GridConfig(SamplerConfig):
         from hpo.samplers.proposing import Grid
 
         return Grid(space, self.order, study_seed, trial_seed)
-
-
-def points_at_most(space: SearchSpace) -> int:
-    """Size of the grid before conditions and constraints take points out of it. ValueError where a range has no step.
-
-    Counts without listing: a range of whole numbers may be long.
-    """
-    return math.prod(_count(own) for own in space.varying.values())
-
-
-def _count(own: Varying) -> int:
-    match own:
-        case Choice(values):
-            return len(values)
-        case IntRange():
-            return (own.high - own.low) // own.step + 1
-        case FloatRange():
-            if own.step is None:
-                raise ValueError("a range without a step has no grid")
-            return math.floor((own.high - own.low) / own.step + 1e-9) + 1
