@@ -28,12 +28,13 @@ Run: TypeAlias = tuple[int, int]
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """first: its value in the search. is_reference: the default configuration, which is never out: the gain of all
-    others is measured against it."""
+    others is measured against it. is_barred: it can't win, whatever its mean (a limit that it does not keep)."""
 
     number: int
     origin: str
     first: float
     is_reference: bool = False
+    is_barred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,9 @@ class Race:
             )
         return tuple(sorted(found, key=lambda one: self._rank(one, reference)))
 
-    def _rank(self, one: Confirmed, reference: int | None) -> tuple[int, bool, float, bool, int]:
-        return (one.failed, one.is_out, -self._sign * one.mean, one.number != reference, one.number)
+    def _rank(self, one: Confirmed, reference: int | None) -> tuple[bool, int, bool, float, bool, int]:
+        is_barred = any(own.is_barred for own in self.candidates if own.number == one.number)
+        return (is_barred, one.failed, one.is_out, -self._sign * one.mean, one.number != reference, one.number)
 
     def _gain(self, own: Mapping[int, float | None], default: Mapping[int, float | None]) -> Interval | None:
         """Over the default, above zero where it is better: by the seeds that both have, pair by pair."""

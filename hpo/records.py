@@ -140,7 +140,8 @@ class TrialRecord(Record):
     metric's own direction; None unless COMPLETE.
     metrics: all metrics of the best step, and the trial's totals. reason: why it was pruned or failed.
     replicate: 0 for a trial of the search; n for its nth retraining over fresh seeds, under the trial's number.
-    exploits: from whom it went on, in order; `params` stay those that it began with.
+    exploits: from whom it went on, in order; `params` stay those that it began with. dropped: the space was changed
+    and has no room for it: history, without a value, neither evidence nor winner.
     """
 
     number: int
@@ -156,6 +157,7 @@ class TrialRecord(Record):
     reason: str | None = None
     replicate: int = 0
     exploits: tuple[Exploited, ...] = ()
+    dropped: bool = False
 
     @property
     def schedule(self) -> tuple[tuple[float, dict[str, Scalar]], ...]:
@@ -190,6 +192,19 @@ class Confirmed(Record):
     def optimism(self, mode: Literal["min", "max"]) -> float:
         """By how much the first score was better than the mean over fresh seeds."""
         return self.first - self.mean if mode == "max" else self.mean - self.first
+
+    def figures(self, mode: Literal["min", "max"]) -> dict[str, float]:
+        """What is known of it, under the names that trackers show."""
+        found = {
+            "confirmed_mean": self.mean,
+            "confirmed_low": self.low,
+            "confirmed_high": self.high,
+            "confirmed_gain": self.gain,
+            "confirmed_gain_low": self.gain_low,
+            "confirmed_gain_high": self.gain_high,
+            "optimism": self.optimism(mode),
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class DatasetRecord(Record):
@@ -375,3 +390,10 @@ class StudySummary(Record):
     objectives: dict[str, Literal["min", "max"]] = Field(default_factory=dict)
     pareto: tuple[int, ...] = ()
     history: tuple[str, ...] = ()
+
+    @property
+    def optimism(self) -> float | None:
+        """By how much the first scores of the leaders were too good on average. The default configuration, which
+        nobody chose by its score, counts only where it is alone. None where nothing was confirmed."""
+        chosen = [one for one in self.confirmed if one.origin != "default"] or self.confirmed
+        return sum(one.optimism(self.mode) for one in chosen) / len(chosen) if chosen else None

@@ -151,6 +151,19 @@ class ResourcesConfig(Section):
         return gpus
 
 
+class ConfirmConfig(Section):
+    """The leaders are retrained over fresh seeds before one of them is named the winner, beside the budget.
+
+    top: how many of the complete trials, fewer where there are fewer; the default configuration always comes with them.
+    seeds: runs of each; one gives a mean without an interval, and from three on clear losers stop early. confidence:
+    of the intervals, and of not losing the best one early.
+    """
+
+    top: Annotated[int, Field(ge=1, le=100)] = 3
+    seeds: Annotated[int, Field(ge=1, le=100)] = 3
+    confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
+
+
 class CheckpointsConfig(Section):
     """keep: how many of the study's best stay on disk. max_bytes: what all of them may take (2GB, 500MB, a number)."""
 
@@ -175,6 +188,7 @@ class StudyConfig(Section):
     search: SearchConfig = SearchConfig()
     budget: BudgetConfig = BudgetConfig(trials=DEFAULT_TRIALS)
     resources: ResourcesConfig = ResourcesConfig()
+    confirm: ConfirmConfig | None = None
     promotion: PromotionConfig | None = None
     tracking: TrackingConfig = TrackingConfig()
     storage: Path = Path("studies")

@@ -7,9 +7,11 @@ from typing import Literal, assert_never
 
 from hpo.records import (
     AnyEvent,
+    Confirmed,
     StudyFinished,
     StudyStarted,
     StudyStopped,
+    TrialConfirmed,
     TrialFinished,
     TrialRecord,
     TrialReported,
@@ -21,18 +23,22 @@ from hpo.space import Scalar
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Whichever is used up first ends the study. seconds: wall time of this run. epochs: over all trials."""
+    """Whichever is used up first ends the study. seconds: wall time of this run. epochs: over all trials.
+
+    seeds: fresh ones a leader in the confirmation, which is beside the budget; None where there is none.
+    """
 
     trials: int | None = None
     seconds: float | None = None
     epochs: float | None = None
+    seeds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One trial. value: the latest while it runs, the best once it has finished. progress: 0 to 1, None if unsaid.
 
-    earlier: it had finished before this run began.
+    earlier: it had finished before this run began. replicate: of the run over fresh seeds that this is; 0 for a trial.
     """
 
     number: int
@@ -45,6 +51,29 @@ class Row:
     value: float | None = None
     reason: str | None = None
     earlier: bool = False
+    replicate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """One candidate of the confirmation. trial: its row in the search. values: of its finished runs. running: those
+    under way. confirmed: what the fresh seeds say of it, once that is final."""
+
+    trial: Row
+    values: tuple[float, ...]
+    running: tuple[Row, ...]
+    failed: int
+    confirmed: Confirmed | None
+
+    @property
+    def mean(self) -> float | None:
+        if self.confirmed is not None:
+            return self.confirmed.mean
+        return sum(self.values) / len(self.values) if self.values else None
+
+    @property
+    def is_out(self) -> bool:
+        return self.failed > 0 or (self.confirmed is not None and self.confirmed.is_out)
 
 
 class Board:
@@ -57,21 +86,10 @@ class Board:
         self.mode: Literal["min", "max"] = "max"
         self.started: float | None = None
         self.stopped: str | None = None
-        self.rows: dict[int, Row] = {
-            trial.number: Row(
-                trial.number,
-                trial.origin,
-                trial.params,
-                trial.state,
-                step=int(trial.metrics.get("steps", 0)),
-                epoch=trial.metrics.get("epochs", 0.0),
-                value=trial.value,
-                reason=trial.reason,
-                earlier=True,
-            )
-            for trial in known
-            if trial.state.is_finished
-        }
+        finished = [_row(trial) for trial in known if trial.state.is_finished]
+        self.rows: dict[int, Row] = {row.number: row for row in finished if row.replicate == 0}
+        self.runs: dict[tuple[int, int], Row] = {(row.number, row.replicate): row for row in finished if row.replicate}
+        self.confirmed: dict[int, Confirmed] = {}
 
     def apply(self, event: AnyEvent) -> Row | None:
         """Take the event in; the row that it changed, if it is about a trial."""
@@ -80,8 +98,11 @@ class Board:
                 self.study, self.metric, self.mode = event.study, event.metric, event.mode
                 self.started, self.stopped = event.time, None
                 return None
+            case TrialConfirmed():
+                self.confirmed[event.confirmed.number] = event.confirmed
+                return None
             case TrialStarted():
-                row = Row(event.number, event.origin, event.params)
+                row = Row(event.number, event.origin, event.params, replicate=event.replicate)
             case TrialReported():
                 row = self._reported(event)
             case TrialFinished():
@@ -93,7 +114,10 @@ class Board:
                 return None
             case _:
                 assert_never(event)
-        self.rows[row.number] = row
+        if row.replicate:
+            self.runs[row.number, row.replicate] = row
+        else:
+            self.rows[row.number] = row
         return row
 
     @property
@@ -116,6 +140,32 @@ class Board:
         worth = math.inf if value is None else -value if self.mode == "max" else value
         return (row.state is not TrialState.COMPLETE, worth, row.number)
 
+    @property
+    def is_confirming(self) -> bool:
+        return any(not row.earlier for row in self.runs.values())
+
+    @property
+    def leaders(self) -> Sequence[Leader]:
+        """The candidates of the confirmation, the best mean first; those that are out last."""
+        found = []
+        for number in dict.fromkeys(number for number, _ in self.runs):
+            runs = [row for (own, _), row in self.runs.items() if own == number]
+            complete = [row for row in runs if row.state is TrialState.COMPLETE]
+            found.append(
+                Leader(
+                    trial=self.rows.get(number) or runs[0],
+                    values=tuple(row.value for row in complete if row.value is not None),
+                    running=tuple(row for row in runs if row.state is TrialState.RUNNING),
+                    failed=sum(row.state is TrialState.FAILED for row in runs),
+                    confirmed=self.confirmed.get(number),
+                )
+            )
+        sign = -1.0 if self.mode == "max" else 1.0
+        return sorted(
+            found,
+            key=lambda own: (own.is_out, math.inf if own.mean is None else sign * own.mean, own.trial.number),
+        )
+
     def seconds_left(self, now: float) -> float | None:
         """The time until the budget is used, at the pace of this run; None while there is no pace yet."""
         if self.started is None:
@@ -136,7 +186,7 @@ class Board:
         return min(ends, default=None)
 
     def _reported(self, event: TrialReported) -> Row:
-        row = self.rows.get(event.number) or Row(event.number, "", {})
+        row = self._known(event)
         return replace(
             row,
             state=TrialState.RUNNING,
@@ -148,7 +198,7 @@ class Board:
         )
 
     def _finished(self, event: TrialFinished) -> Row:
-        row = self.rows.get(event.number) or Row(event.number, "", {})
+        row = self._known(event)
         return replace(
             row,
             state=event.state,
@@ -159,3 +209,24 @@ class Board:
             reason=event.reason,
             earlier=row.earlier and row.state.is_finished,
         )
+
+    def _known(self, event: TrialReported | TrialFinished) -> Row:
+        run = (event.number, event.replicate)
+        row = self.runs.get(run) if event.replicate else self.rows.get(event.number)
+        return row or Row(event.number, "", {}, replicate=event.replicate)
+
+
+def _row(trial: TrialRecord) -> Row:
+    """Of a trial that had finished before."""
+    return Row(
+        trial.number,
+        trial.origin,
+        trial.params,
+        trial.state,
+        step=int(trial.metrics.get("steps", 0)),
+        epoch=trial.metrics.get("epochs", 0.0),
+        value=trial.value,
+        reason=trial.reason,
+        earlier=True,
+        replicate=trial.replicate,
+    )

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, Self, TextIO, TypeAlias
 
-from hpo.records import AnyEvent, StudyStarted, StudyStopped, TrialFinished, TrialRecord, TrialState
-from hpo.report import words
+from hpo.records import AnyEvent, StudyStarted, StudyStopped, TrialConfirmed, TrialFinished, TrialRecord, TrialState
+from hpo.report import race, words
 from hpo.report.board import Board, Budget, Row
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ Advance: TypeAlias = Callable[[int], None]
 
 CHROME = 7
 """Lines around the trials: the header (two where it wraps), the table's head, the note under it, the cursor."""
-
-REASON = 160
-"""Characters of a reason; the whole is in the ledger and on the trial's page."""
 
 GAP = 3
 """Columns between two columns of the live table."""
@@ -90,6 +87,10 @@ class PlainScreen:
             self._line(event.time, _opening(event, self._board))
         elif isinstance(event, StudyStopped):
             self._line(event.time, f"stopped: {event.reason}")
+        elif isinstance(event, TrialConfirmed):
+            self._line(event.time, race.confirmed_line(event.confirmed, self._board.metric))
+        elif row is not None and row.replicate:
+            self._line(event.time, race.run_line(row, self._board, ended=isinstance(event, TrialFinished)))
         elif row is not None:
             ended = isinstance(event, TrialFinished)
             self._line(event.time, self._of_finished(row) if ended else self._of_running(row))
@@ -132,7 +133,7 @@ class PlainScreen:
         return f"trial {row.number:<4} {f'step {row.step}':<10} {self._value(row)}{self._best()}"
 
     def _of_finished(self, row: Row) -> str:
-        reason = f"  {_brief(row.reason)}" if row.reason else ""
+        reason = f"  {words.brief(row.reason)}" if row.reason else ""
         return f"trial {row.number:<4} {row.state:<10} {self._value(row)}{self._best()}{reason}"
 
     def _value(self, row: Row) -> str:
@@ -179,7 +180,10 @@ class LiveScreen:
         elif isinstance(event, StudyStopped):
             self.say(f"stopped: {event.reason}")
         elif isinstance(event, TrialFinished) and event.state is TrialState.FAILED:
-            self.say(f"trial {event.number} failed: {_brief(event.reason or 'no reason given')}")
+            seed = f" seed {event.replicate}" if event.replicate else ""
+            self.say(f"trial {event.number}{seed} failed: {words.brief(event.reason or 'no reason given')}")
+        elif isinstance(event, TrialConfirmed):
+            self.say(race.confirmed_line(event.confirmed, self._board.metric))
 
     def say(self, text: str) -> None:
         self.console.print(text, soft_wrap=True)
@@ -213,8 +217,12 @@ class LiveScreen:
     def _header(self) -> str:
         board, now = self._board, self._now()
         goal = f" of {board.budget.trials}" if board.budget.trials is not None else ""
-        parts = [board.study, f"{len(board.finished)}{goal} trials"]
-        if best := board.best:
+        if board.is_confirming:
+            parts = [board.study, *race.header(board)]
+        else:
+            parts = [board.study, f"{len(board.finished)}{goal} trials"]
+        best = None if board.is_confirming else board.best
+        if best is not None:
             parts.append(f"best {board.metric} {words.metric_value(best.value)} (trial {best.number})")
         if board.started is not None:
             parts.append(f"elapsed {words.clock(now - board.started)}")
@@ -227,8 +235,14 @@ class LiveScreen:
         from rich import box
         from rich.table import Table
 
-        rows = self._visible(self.console.height - CHROME - len(self._bars.tasks))
-        names = self._fitting(rows)
+        height = self.console.height - CHROME - len(self._bars.tasks)
+        if self._board.is_confirming:
+            names = self._fitting([own.trial for own in self._board.leaders], race.WIDTHS)
+            return race.table(self._board, names, height)
+        rows = self._visible(height)
+        steps = max([len("step"), *(len(str(row.step)) for row in rows)])
+        others = [len("trial"), len("100 %"), steps, max(len(self._board.metric), 6), len("complete")]
+        names = self._fitting(rows, others)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         table.add_column("trial", justify="right", no_wrap=True)
         for name in names:
@@ -256,10 +270,8 @@ class LiveScreen:
         finished = sorted(self._board.finished, key=self._board.rank)
         return [*self._board.running, *finished][: max(height, 1)]
 
-    def _fitting(self, rows: Sequence[Row]) -> list[str]:
-        """As many params as the width holds, in the order of the space file."""
-        steps = max([len("step"), *(len(str(row.step)) for row in rows)])
-        others = [len("trial"), len("100 %"), steps, max(len(self._board.metric), 6), len("complete")]
+    def _fitting(self, rows: Sequence[Row], others: Sequence[int]) -> list[str]:
+        """As many params as the width holds beside the `others`, in the order of the space file."""
         left = self.console.width - sum(others) - GAP * (len(others) - 1)
         names = []
         for name in self._varying:
@@ -287,12 +299,6 @@ def _opening(event: StudyStarted, board: Board) -> str:
     trials = f", {words.count(board.budget.trials, 'trial')}" if board.budget.trials is not None else ""
     known = f", {len(board.finished)} of them done before" if board.finished else ""
     return f"study {event.study}: {event.metric} ({event.mode}){trials}{known}" + (f"; rows: {rows}" if rows else "")
-
-
-def _brief(reason: str) -> str:
-    """One line of it: the last, which in a traceback is the error itself."""
-    line = (reason.strip().splitlines() or [""])[-1].strip()
-    return line if len(line) <= REASON else f"{line[: REASON - 3]}..."
 
 
 def _param(row: Row, name: str) -> str:

@@ -27,6 +27,9 @@ SHORT_NAMES = {
 ERRORS = frozenset({"loss", "mse", "rmse", "mae"})
 """Metrics with a unit of their own. All others lie within -1 and 1, so differences are read in points of 0.01."""
 
+REASON = 160
+"""Characters of a reason; the whole is in the ledger and on the trial's page."""
+
 
 def short_name(name: str) -> str:
     return SHORT_NAMES.get(name, name)
@@ -75,3 +78,16 @@ def duration(seconds: float) -> str:
 def count(number: int, noun: str) -> str:
     """`1 trial`, `4,000 rows`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def spread(low: float | None, high: float | None, confidence: float) -> str:
+    """` (95 %: 0.7390 to 0.7570)`; nothing where there is no interval."""
+    if low is None or high is None:
+        return ""
+    return f" ({100 * confidence:g} %: {metric_value(low)} to {metric_value(high)})"
+
+
+def brief(reason: str) -> str:
+    """One line of it: the last, which in a traceback is the error itself."""
+    line = (reason.strip().splitlines() or [""])[-1].strip()
+    return line if len(line) <= REASON else f"{line[: REASON - 3]}..."

@@ -15,6 +15,7 @@ from typing import Literal
 from hpo.confirmation import Candidate, Race, Run
 from hpo.ledger import PARTS, part_of
 from hpo.ledger.seeds import SeedLedger
+from hpo.objectives import NO_LIMITS, Limits
 from hpo.records import (
     AnyEvent,
     Confirmed,
@@ -30,10 +31,12 @@ from hpo.study.search import BASELINE, Running, costs_of, finished_event, starte
 from hpo.study.steps import Ladder
 
 
-def leaders(best_first: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
-    """The first `top` of the complete trials, an assignment once, and the default configuration."""
+def leaders(best_first: Sequence[TrialRecord], top: int, limits: Limits = NO_LIMITS) -> list[TrialRecord]:
+    """The first `top` of the complete trials that keep the limits (of all, where none does), an assignment once, and
+    the default configuration."""
+    kept = [record for record in best_first if record.origin == BASELINE or not limits.broken_by(record)]
     found: list[TrialRecord] = []
-    for record in best_first:
+    for record in kept if any(not limits.broken_by(record) for record in kept) else best_first:
         same = next((place for place, other in enumerate(found) if _assigned(other) == _assigned(record)), None)
         if same is None:
             found.append(record)
@@ -49,6 +52,7 @@ class Confirmation:
     ladder: where runs are evaluated. keep_bytes: what all checkpoints of the study may take; searched: the trials of
     the search, best first, whose checkpoints go before those of the runs where it is short. told: steps by trial and
     replicate, said: what fresh seeds say by trial, of which an earlier driver has told already. tags: for every run.
+    limits: what a winner has to keep.
     """
 
     ledger: SeedLedger
@@ -64,6 +68,7 @@ class Confirmation:
     told: dict[Run, set[int]] = field(default_factory=dict)
     said: dict[int, Confirmed] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = NO_LIMITS
     stopped_by: int | None = None
 
     def __post_init__(self) -> None:
@@ -74,7 +79,13 @@ class Confirmation:
         self._finished = self.ledger.finished()
         self._race = Race(
             [
-                Candidate(record.number, record.origin, record.value, is_reference=record.origin == BASELINE)
+                Candidate(
+                    record.number,
+                    record.origin,
+                    record.value,
+                    is_reference=record.origin == BASELINE,
+                    is_barred=bool(self.limits.broken_by(record)),
+                )
                 for record in self.trials
                 if record.value is not None
             ],

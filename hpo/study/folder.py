@@ -17,7 +17,9 @@ from hpo.config import StudyConfig
 from hpo.errors import ConfigError, DataError, Problem, ServiceError, StudyExistsError, StudyLockedError
 
 SAVED = "study.json"
-_FREE_TO_CHANGE = frozenset({"budget", "resources", "tracking", "promotion", "storage", "checkpoints", "base"})
+_FREE_TO_CHANGE = frozenset(
+    {"budget", "confirm", "resources", "tracking", "promotion", "storage", "checkpoints", "base"}
+)
 """Sections that may differ between a study's first run and a later one. All others decide what its trials mean."""
 
 

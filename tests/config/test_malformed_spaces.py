@@ -18,7 +18,7 @@ CASES = {
     "unknown section": ("budget:", "budgets:", 25, "budgets", "did you mean budget?"),
     "unknown key": ("max_length", "max_lenght", 9, "task.max_lenght", "did you mean max_length?"),
     "unknown key of a source": ("files: {train", "files: {trian", 11, "data.files.trian", "did you mean train?"),
-    "a section of a later time": ("budget:", "confirm: {top: 3}\nbudget:", 25, "confirm", "unknown key"),
+    "a section of a later time": ("budget:", "distill: {layers: 3}\nbudget:", 25, "distill", "unknown key"),
     "missing section": ("study: good\n", "", 1, "study", "is missing; add it"),
     "missing key": ("  label: label\n", "", 5, "task.label", "is missing; add it"),
     "name with a slash": ("study: good", "study: ../good", 1, "study", "becomes a folder"),

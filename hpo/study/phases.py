@@ -1,0 +1,67 @@
+"""Two searches as one for a runner: the search of a study, and the confirmation that follows from what it found.
+
+The runner starts once, and its processes stay warm from one to the other.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hpo.records import Report, TrialConfig, TrialState, Verdict
+from hpo.study.confirm import Confirmation
+from hpo.study.search import StudySearch
+
+
+@dataclass
+class SearchThenConfirm:
+    """Implements `runners.Search`. confirm: makes the confirmation once no trial of the search runs any more; None
+    where there is nothing to confirm. Their handles may be the same: they never run side by side.
+    """
+
+    search: StudySearch
+    confirm: Callable[[], Confirmation | None]
+    confirmation: Confirmation | None = None
+    _is_searching: bool = True
+
+    @property
+    def stopped_by(self) -> int | None:
+        """The signal that ended it, if one did."""
+        return self._phase.stopped_by
+
+    def stop(self, number: int) -> None:
+        self._phase.stopped_by = number
+
+    @property
+    def stopping(self) -> bool:
+        return self.stopped_by is not None
+
+    @property
+    def exhausted(self) -> bool:
+        self._go_on()
+        return not self._is_searching and self._phase.exhausted
+
+    def ask(self) -> TrialConfig | None:
+        self._go_on()
+        config = self._phase.ask()
+        if config is None and self._is_searching:  # only now may the search know that there is no other
+            self._go_on()
+            config = self._phase.ask()
+        return config
+
+    def report(self, number: int, report: Report) -> Verdict:
+        return self._phase.report(number, report)
+
+    def failed(self, number: int, reason: str) -> None:
+        self._phase.failed(number, reason)
+
+    @property
+    def _phase(self) -> StudySearch | Confirmation:
+        return self.confirmation or self.search
+
+    def _go_on(self) -> None:
+        """To the confirmation, once the search is over."""
+        if not self._is_searching or self.stopping or not self.search.exhausted:
+            return
+        if any(record.state is TrialState.RUNNING for record in self.search.records):
+            return
+        self._is_searching = False
+        self.confirmation = self.confirm()
