@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from hpo.errors import DivergedError
+from hpo.errors import DivergedError, TrialError
 from hpo.records import Report, TrialConfig
 from hpo.space import Params
 from hpo.training.exchange import Exchange
@@ -94,7 +94,10 @@ class Learnt:
             return
         exchange = Exchange(self.config.population)
         if told := exchange.told(self.config.number, levels[-1]):
-            state = json.loads(exchange.state(told.source, levels[-1]).read_text("utf-8"))
+            try:
+                state = json.loads(exchange.state(told.source, levels[-1]).read_text("utf-8"))
+            except OSError as error:
+                raise TrialError(f"the state of trial {told.source} can't be read ({error})") from error
             self.source = told.source
             self._turn(progress, float(state["value"]), told.params)
 
