@@ -81,6 +81,9 @@ def _played(config: "StudyConfig", curves: str, slots: int, seeds: int, rows: in
         raise ConfigError(
             [Problem("search.metric", f"{len(config.objectives)} metrics, but curves have one; {remedy}")]
         )
+    if config.search.scheduler.type == "pbt":
+        fault = "pbt changes values on the way, which no recorded curve has; --set search.scheduler=asha"
+        raise ConfigError([Problem("search.scheduler", fault)])
     stage = _toy(config) if curves == TOY else _recorded(config, Path(curves))
     known = rows or stage.rows or ROWS
     error = standard_error(stage.best, known)
