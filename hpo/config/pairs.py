@@ -8,6 +8,7 @@ from typing import Any
 
 from hpo.config.parameters import Fault
 from hpo.config.schema import SearchConfig
+from hpo.schedulers import PbtConfig
 from hpo.space import Choice, FloatRange, SearchSpace
 
 BLIND = frozenset({"random", "grid", "qmc"})
@@ -36,7 +37,7 @@ def misfit(sampler: str, scheduler: str) -> str | None:
 
 
 def check_pairs(search: SearchConfig, space: SearchSpace | None) -> Iterator[Fault]:
-    """Every fault of the sampler. space: None where it is not known in full, and then passed over."""
+    """Every fault of sampler and scheduler. space: None where it is not known in full, and then passed over."""
     sampler = search.sampler.type
     if message := misfit(sampler, search.scheduler.type):
         yield _SAMPLER, message
@@ -44,6 +45,8 @@ def check_pairs(search: SearchConfig, space: SearchSpace | None) -> Iterator[Fau
         what = f"{sampler} searches for one metric, and search.metric names {count}"
         yield _SAMPLER, f"{what}; name one, or take another sampler, such as tpe or nsga2"
     if space is not None:
+        if isinstance(search.scheduler, PbtConfig):
+            yield from ((("search", "scheduler", *path), text) for path, text in search.scheduler.faults(space))
         match sampler:
             case "grid":
                 yield from _grid(space)
