@@ -1,13 +1,13 @@
 import sqlite3
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
+from hpo.constraints import Kind, parse
 from hpo.errors import ServiceError
 from hpo.ledger import Ledger
 from hpo.records import TrialState
-from hpo.samplers import Sampler, TpeConfig
+from hpo.samplers import GpConfig, Nsga2Config, RandomConfig, TpeConfig
 from hpo.space import Choice, Condition, Fixed, FloatRange, IntRange, Params, SearchSpace
 
 SPACE = SearchSpace(
@@ -21,7 +21,7 @@ SPACE = SearchSpace(
         "weight_decay": Fixed(0.01),
     }
 )
-SAMPLERS = get_args(get_args(Sampler)[0])
+SAMPLERS = (RandomConfig, TpeConfig)  # the others have a suite of their own
 
 
 TPE = TpeConfig(n_startup_trials=3)
@@ -167,3 +167,65 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_bytes(b"not a database at all, but long enough to be read as one" * 50)
     with pytest.raises(ServiceError, match=r"ledger\.db can't be opened"):
         ledger(tmp_path)
+
+
+RULES = ("per_device_train_batch_size * num_train_epochs <= 48", "warmup_ratio <= 0.1 or learning_rate >= 1e-3")
+
+
+def ruled(*rules: str, space: SearchSpace = SPACE) -> SearchSpace:
+    kinds: dict[str, Kind] = {name: "text" if name == "loss" else "number" for name in space.parameters}
+    return SearchSpace(space.parameters, tuple(parse(rule, kinds, {}) for rule in rules))
+
+
+@pytest.mark.parametrize("config", [RandomConfig(), TPE, GpConfig(n_startup_trials=4), Nsga2Config(population_size=4)])
+def test_no_trial_breaks_a_rule_and_refused_proposals_count_for_nothing(config: object, tmp_path: Path) -> None:
+    space = ruled(*RULES)
+    book = ledger(tmp_path, space, config)
+    asked = play(book, 16)
+    assert all(space.contains(params) for params in asked)
+    records = book.records()
+    assert [record.params for record in records] == asked
+    numbers = [record.number for record in records]
+    assert numbers == sorted(numbers)
+    assert numbers[-1] > 15  # some were refused, and keep their numbers to themselves
+
+
+def test_a_sampler_learns_where_the_rules_are(tmp_path: Path) -> None:
+    space = ruled("learning_rate <= 1e-3", space=SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True)}))
+    book = ledger(tmp_path, space, TPE)
+    for _ in range(30):
+        record = book.ask()
+        assert record is not None
+        book.tell(record.number, TrialState.COMPLETE, value=float(record.params["learning_rate"]))
+    numbers = [record.number for record in book.records()]
+    assert numbers[-1] - numbers[15] < numbers[15]  # fewer refusals later, though the best lies at the border
+
+
+def test_where_nearly_all_is_forbidden_a_point_is_drawn_after_a_few_proposals(tmp_path: Path) -> None:
+    space = ruled("learning_rate <= 1.05e-5", space=SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True)}))
+    book = ledger(tmp_path, space, RandomConfig())
+    records = [book.ask() for _ in range(3)]
+    assert all(record is not None and space.contains(record.params) for record in records)
+    assert [record.number for record in records if record] == [8, 17, 26]
+
+
+def test_refusals_follow_from_the_ledger_when_it_is_opened_again(tmp_path: Path) -> None:
+    space = ruled(*RULES)
+    whole = play(ledger(tmp_path / "a", space), 10)
+    parts = [params for place in range(10) for params in play(ledger(tmp_path / "b", space), 1, place)]
+    assert parts == whole
+    book = ledger(tmp_path / "b", space)
+    book._study.ask()  # killed before the proposal was looked at
+    assert play(ledger(tmp_path / "b", space), 3, 10) == play(ledger(tmp_path / "a", space), 3, 10)
+
+
+def test_a_finite_space_with_rules_is_tried_out_too(tmp_path: Path) -> None:
+    parameters = {"num_train_epochs": IntRange(1, 3), "per_device_train_batch_size": Choice((8, 16, 32, 64))}
+    space = ruled("num_train_epochs * per_device_train_batch_size <= 32", space=SearchSpace(parameters))
+    book = ledger(tmp_path, space)
+    seen = []
+    while (record := book.ask()) is not None:
+        seen.append(record.params)
+        book.tell(record.number, TrialState.COMPLETE, value=1.0)
+    assert sorted(map(str, seen)) == sorted(map(str, space.grid()))
+    assert len(seen) == 6

@@ -3,6 +3,7 @@
 What is proposed follows from the study's seed and what the ledger holds. Must not know who runs trials.
 """
 
+import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -14,12 +15,16 @@ from hpo.ledger.entries import (
     curve_of,
     exploits_of,
     hashed,
+    is_live,
+    is_trial,
     part_of,
     parts_of,
     record_of,
+    refused_in_a_row,
     suggest,
     was_started,
 )
+from hpo.ledger.generations import NOTES, Direction, open_study
 from hpo.ledger.storage import open_storage, translated
 from hpo.objectives import Objectives, values_of
 from hpo.records import Exploited, Seeds, TrialRecord, TrialState
@@ -28,13 +33,23 @@ from hpo.space import FloatRange, Params, SearchSpace
 if TYPE_CHECKING:
     import optuna
 
+BASELINE = "default"
+"""Origin of the default configuration."""
+
 CHECKPOINTS = "checkpoints"
 """Beside the ledger, which keeps names and no paths: a study's folder may be moved."""
 
 NO_OTHERS: Objectives = {}
 
-_ATTEMPTS = 5
-"""How often a sampler may repeat itself in a finite space before it is given a point that is left."""
+NO_DEFAULTS: Params = {}
+
+_ATTEMPTS = 8
+"""How often in a row a sampler may break a rule, or repeat itself in a finite space, before it is given a point."""
+
+_TEACHES_AFTER = 10
+
+TAKEN = "taken_over"
+"""Attribute of the study: source -> what was taken over from it, in words."""
 
 
 class BuildsSampler(Protocol):
@@ -57,32 +72,37 @@ class Ledger:
         sampler: BuildsSampler,
         seed: int,
         others: Objectives = NO_OTHERS,
+        defaults: Params = NO_DEFAULTS,
     ) -> None:
         """Open `folder`/ledger.db, made if it is not there; None keeps all in memory, for a simulation. Raises
         ServiceError if it can't be opened.
 
-        mode: of the leading metric. others: what is searched for beside it.
+        mode: of the leading metric. others: what is searched for beside it. defaults: what a trial trains with where
+        its params are silent; where the space was changed, trials that do not fit it any more are dropped.
         """
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space, self._sampler, self._seed = space, sampler, seed
         self._checkpoints = (folder or Path()) / CHECKPOINTS
-        self._study = optuna.create_study(
-            study_name=study,
-            storage=open_storage(folder / "ledger.db" if folder else None),
-            directions=["maximize" if one == "max" else "minimize" for one in (mode, *others.values())],
-            load_if_exists=True,
-        )
+        directions: list[Direction] = ["maximize" if one == "max" else "minimize" for one in (mode, *others.values())]
+        with translated():
+            storage = open_storage(folder / "ledger.db" if folder else None)
+            self._study = open_study(storage, study, directions, space, defaults)
         self._others = others
         self._handed_out: set[int] = set()
         self._is_finite = all(not isinstance(own, FloatRange) or own.step is not None for own in space.varying.values())
 
     def enqueue(self, points: Iterable[tuple[str, Params]]) -> None:
-        """Put (origin, params) points before the sampler's own, those left out that the ledger has already."""
-        known = [attributes_of(trial)["params"] for trial in self._trials()]
+        """Put (origin, params) points before the sampler's own, those left out that the ledger has already.
+
+        A new default configuration is queued even if it was tried under another name: results are compared with it.
+        """
+        trials = [trial for trial in self._trials() if is_live(trial)]
+        known = [attributes_of(trial)["params"] for trial in trials]
+        defaults = [attributes_of(trial)["params"] for trial in trials if attributes_of(trial)["origin"] == BASELINE]
         for origin, params in points:
-            if dict(params) not in known:
+            if dict(params) not in (defaults[-1:] if origin == BASELINE and defaults else known):
                 known.append(dict(params))
                 with translated():
                     self._enqueue(origin, params)
@@ -100,30 +120,82 @@ class Ledger:
             return self._ask()
 
     def _ask(self) -> TrialRecord | None:
+        while True:
+            trials = self._trials()
+            taken = self._take(trials)
+            if taken is None:
+                return None
+            record = self._start(*taken)
+            mark = self._refusal(record, trials)
+            if mark is None:
+                return record
+            self._reject(record, mark, trials)
+
+    def _take(
+        self, trials: "list[optuna.trial.FrozenTrial]"
+    ) -> "tuple[optuna.trial.Trial, Mapping[int, float]] | None":
+        """What a crash left running, else what is queued, else what the sampler proposes; where that was refused too
+        often, a point that is left. Counted in the ledger, so that a crash in between changes nothing."""
         import optuna
 
-        trials = self._trials()
         for left in trials:
             if left.state is optuna.trial.TrialState.RUNNING and left.number not in self._handed_out:
                 self._seed_sampler(left.number)
-                return self._start(optuna.trial.Trial(self._study, left._trial_id), parts_of(left))
-        tried = [attributes_of(known)["params"] for known in trials if was_started(known)] if self._is_finite else []
-        for _ in range(_ATTEMPTS):
-            waiting = [known.number for known in trials if not was_started(known)]
-            self._seed_sampler(waiting[0] if waiting else len(trials))
-            trial = self._study.ask()
-            record = self._start(trial)
-            if record.params not in tried:
-                return record
-            trial.set_user_attr("hpo", {"origin": record.origin, "params": record.params, "repeats": True})
-            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            trials = self._trials()
-        left_over = [point for point in self._space.grid() if point not in tried]
-        if not left_over:
-            return None
-        point = left_over[hashed(self._seed, len(trials)) % len(left_over)]
-        self._enqueue(self._sampler.type, point)
-        return self._start(self._study.ask())
+                return optuna.trial.Trial(self._study, left._trial_id), parts_of(left)
+        waiting = [known.number for known in trials if not was_started(known)]
+        if not waiting and refused_in_a_row(trials) >= _ATTEMPTS:
+            point = self._left_over(trials)
+            if point is None:
+                return None
+            self._enqueue(self._sampler.type, point)
+        self._seed_sampler(waiting[0] if waiting else len(trials))
+        return self._study.ask(), {}
+
+    def _refusal(self, record: TrialRecord, trials: "list[optuna.trial.FrozenTrial]") -> dict[str, Any] | None:
+        """The mark of a proposal that is not trained: it breaks a rule, or a finite space had it already. The margins
+        of one that is are what samplers learn the rules from."""
+        broken = next((rule.text for rule in self._space.constraints if not rule.holds(record.params)), None)
+        if broken is not None:
+            return {"rejected": broken}
+        queued = "fixed_params" in self._attributes(record.number)
+        if self._is_finite and not queued and record.params in self._tried(trials, record.number):
+            return {"repeats": True}
+        self._mark_margins(record)
+        return None
+
+    def _reject(self, record: TrialRecord, mark: dict[str, Any], trials: "list[optuna.trial.FrozenTrial]") -> None:
+        """It takes a number, and nothing else. A sampler learns from a broken rule only after it has seen trials:
+        before, rejections would take the places of the random trials that it begins with."""
+        import optuna
+
+        states = optuna.trial.TrialState
+        number = record.number
+        attributes = {"origin": record.origin, "params": record.params, **mark}
+        self._study._storage.set_trial_user_attr(self._id(number), "hpo", attributes)
+        seen = sum(is_live(trial) and trial.state in (states.COMPLETE, states.PRUNED) for trial in trials)
+        if "rejected" in mark and seen >= _TEACHES_AFTER:
+            self._mark_margins(record)
+            self._study.tell(number, state=states.PRUNED)
+        else:
+            self._study.tell(number, state=states.FAIL)
+
+    def _mark_margins(self, record: TrialRecord) -> None:
+        known = self._attributes(record.number)
+        for rule in self._space.constraints:
+            if (key := f"constraints:{rule.text}") not in known:  # as Trial.set_constraint writes it
+                self._study._storage.set_trial_system_attr(self._id(record.number), key, rule.violation(record.params))
+
+    def _left_over(self, trials: "list[optuna.trial.FrozenTrial]") -> Params | None:
+        """A random point that keeps the rules; in a finite space one that was not tried, None when there is none."""
+        number = len(trials)
+        if not self._is_finite:
+            return self._space.draw(random.Random(hashed(self._seed, number)))
+        tried = self._tried(trials, number)
+        left = [point for point in self._space.grid() if point not in tried]
+        return left[hashed(self._seed, number) % len(left)] if left else None
+
+    def _tried(self, trials: "list[optuna.trial.FrozenTrial]", before: int) -> list[Params]:
+        return [attributes_of(trial)["params"] for trial in trials if is_live(trial) and trial.number < before]
 
     def _seed_sampler(self, number: int) -> None:
         """What the sampler proposes for a trial follows from its number and the ledger."""
@@ -218,16 +290,17 @@ class Ledger:
     def records(self) -> list[TrialRecord]:
         """Every trial that was started, by number."""
         with translated():
-            return [
-                self._record(trial)
-                for trial in self._trials()
-                if was_started(trial) and not attributes_of(trial).get("repeats")
-            ]
+            return [self._record(trial) for trial in self._trials() if is_trial(trial)]
 
     @property
     def folder(self) -> Path:
         """The study's, where the ledger lies."""
         return self._checkpoints.parent
+
+    @property
+    def history(self) -> tuple[str, ...]:
+        """What changes of the space kept and dropped, and what was taken over from other studies, in words."""
+        return (*self._study.user_attrs.get(NOTES, ()), *self._study.user_attrs.get(TAKEN, {}).values())
 
     @property
     def seconds_used(self) -> float:
@@ -241,6 +314,9 @@ class Ledger:
 
     def _record(self, trial: "optuna.trial.FrozenTrial") -> TrialRecord:
         return record_of(trial, self.seeds(trial.number), self._checkpoints)
+
+    def _attributes(self, number: int) -> Mapping[str, Any]:
+        return self._study._storage.get_trial_system_attrs(self._id(number))
 
     def _trials(self) -> list["optuna.trial.FrozenTrial"]:
         return self._study.get_trials(deepcopy=False)

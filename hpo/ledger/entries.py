@@ -1,8 +1,9 @@
 """One entry of the ledger: an Optuna trial, and what it says as a TrialRecord. Pure."""
 
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +22,13 @@ CURVE = "curve"
 
 EXPLOITS = "exploits"
 """Attribute with all that the trial took from others of its population."""
+
+
+DROPPED = "dropped"
+"""Mark of a trial that is none of the space any more, with the state and the values that it had."""
+
+HIDDEN = frozenset({"repeats", "rejected", "left_out", "imported"})
+"""Marks of entries that are no trials of this study: proposals that were never trained, and evidence of others."""
 
 
 def part_of(progress: float) -> int:
@@ -48,6 +56,22 @@ def exploits_of(attributes: Mapping[str, Any]) -> tuple[Exploited, ...]:
     return tuple(Exploited.model_validate(one) for one in attributes.get(EXPLOITS, ()))
 
 
+def is_trial(trial: "optuna.trial.FrozenTrial") -> bool:
+    """Whether it was started here, to be trained."""
+    return was_started(trial) and not attributes_of(trial).keys() & HIDDEN
+
+
+def is_live(trial: "optuna.trial.FrozenTrial") -> bool:
+    """Whether it is a trial of the space as it is now: trained, running or queued."""
+    return not attributes_of(trial).keys() & (HIDDEN | {DROPPED})
+
+
+def refused_in_a_row(trials: "Sequence[optuna.trial.FrozenTrial]") -> int:
+    """How many of the latest entries are proposals that were not trained."""
+    refused = (attributes_of(trial).keys() & {"repeats", "rejected"} for trial in reversed(trials))
+    return sum(1 for _ in itertools.takewhile(bool, refused))
+
+
 def was_started(trial: "optuna.trial.FrozenTrial") -> bool:
     return trial.state.name != "WAITING"
 
@@ -55,13 +79,14 @@ def was_started(trial: "optuna.trial.FrozenTrial") -> bool:
 def record_of(trial: "optuna.trial.FrozenTrial", seeds: Seeds, checkpoints: Path) -> TrialRecord:
     """checkpoints: the folder that holds them; the ledger knows their names only."""
     attributes, outcome = attributes_of(trial), trial.user_attrs.get("outcome", {})
-    state = TrialState("failed" if trial.state.name == "FAIL" else trial.state.name.lower())
+    name = attributes[DROPPED]["state"] if DROPPED in attributes else trial.state.name
+    state = TrialState("failed" if name == "FAIL" else name.lower())
     return TrialRecord(
         number=trial.number,
         state=state,
         origin=attributes["origin"],
         params=attributes["params"],
-        value=trial.values[0] if state is TrialState.COMPLETE else None,
+        value=trial.values[0] if state is TrialState.COMPLETE and trial.values else None,
         curve=curve_of(parts_of(trial)),
         metrics=outcome.get("metrics", {}),
         seeds=seeds,
@@ -69,7 +94,21 @@ def record_of(trial: "optuna.trial.FrozenTrial", seeds: Seeds, checkpoints: Path
         seconds=outcome.get("seconds"),
         reason=outcome.get("reason"),
         exploits=exploits_of(trial.user_attrs),
+        dropped=DROPPED in attributes,
     )
+
+
+def distribution_of(own: Varying) -> "optuna.distributions.BaseDistribution":
+    """The same that `suggest` asks for."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    match own:
+        case Choice():
+            return CategoricalDistribution(own.values)
+        case IntRange():
+            return IntDistribution(own.low, own.high, log=own.log, step=own.step)
+        case FloatRange():
+            return FloatDistribution(own.low, own.high, log=own.log, step=own.step)
 
 
 def suggest(trial: "optuna.trial.Trial", name: str, own: Varying) -> Scalar:
