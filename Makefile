@@ -16,10 +16,10 @@ export UV_PROJECT_ENVIRONMENT := .venv
 # An environment that happens to be active is not ours.
 unexport VIRTUAL_ENV
 
-.PHONY: help install run test check format bench ui
+.PHONY: help install run test check format bench plan-error replay ui
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(STAMP) ## install the locked dependencies into .venv
 
@@ -51,6 +51,13 @@ format: install ## put the code into its format
 
 bench: install ## overhead of a trial, against plain Ray Tune
 	$(BIN)/python -m benchmarks.overhead $(ARGS)
+
+plan-error: install ## what --dry-run predicts against what a study takes: the quickstart, and SST-2 in HPO_DATA
+	$(BIN)/python -m benchmarks.plan_error $(ARGS)
+
+replay: install ## which rungs, feedback and defaults serve, over recorded learning curves; writes docs/search.md
+	$(BIN)/python -m benchmarks.rungs
+	$(BIN)/python -m benchmarks.regret
 
 ui: install ## open the default MLflow store at http://127.0.0.1:5000
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db $(ARGS)

@@ -1,5 +1,6 @@
 """The page of a dry run: the resolved file, then what the study will come to."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,15 +32,60 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """Seconds. total: from the first process to the test. speeds: sentences a second in training, by batch size.
+    """Seconds. start: until the first trial begins. search: until the last one of the search ends. confirmation: of the
+    leaders over fresh seeds. end: the test rows, the registry, the report. whole_search: the search without early
+    stopping. rest: what is left of the search, where some of it is done.
 
-    evaluation: rows a second. load: how many other processes wanted a core meanwhile, as a share of all cores.
+    speeds: sentences a second in training, by batch size. evaluation: rows a second. load: how many other processes
+    wanted a core meanwhile, as a share of all cores. beside: trials that were measured at a time. trials: finished ones
+    of this study, that all this was learnt from; 0 where it was measured.
     """
 
-    total: float
+    start: float
+    search: float
+    confirmation: float
+    end: float
+    whole_search: float
+    rest: float
     speeds: Mapping[int, float]
     evaluation: float
-    load: float
+    load: float = 0.0
+    beside: int = 1
+    trials: int = 0
+
+    @property
+    def total(self) -> float:
+        """From the command to its end, of the whole study."""
+        return self.start + self.search + self.confirmation + self.end
+
+    @property
+    def whole(self) -> float:
+        """The same, if no trial were stopped early."""
+        return self.total - self.search + self.whole_search
+
+    @property
+    def left(self) -> float:
+        """From the command to its end, where the study goes on."""
+        return self.total - self.search + self.rest
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """What early stopping is expected to save. share: of the epochs. epochs: what all trials that begin would train to
+    their ends."""
+
+    share: float
+    epochs: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """The confirmation: `leaders` retrained over so many `seeds` each, none of them stopped. Beside the budget."""
+
+    leaders: int
+    seeds: int
+    epochs: float
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +93,11 @@ class Plan:
     """What a study will come to, before any of it is there.
 
     document: the resolved file. rows: by split. trials: None where only the clock ends the study and nothing was
-    timed; `reached` is then of 100 trials. reached: (fraction of training, trials expected to get there). steps: the
+    timed; `reached` is then of 100 trials. reached: (level, trials expected to get there), the last one being the end
+    of their own training. of_longest: levels are parts of the longest trial, not of each one's own training. steps: the
     fewest, the middle, the most of one trial. all_steps, epochs, sentences: of all trials together. slots: trials at
-    a time. time: None where nothing was timed, for the reason `untimed`. exists: a study of that name is there.
+    a time. time: None where nothing was timed, for the reason `untimed`. exists: a study of that name is there, with
+    so many trials `finished`.
     """
 
     document: str
@@ -59,17 +107,21 @@ class Plan:
     notes: tuple[str, ...]
     trials: float | None
     reached: tuple[tuple[float, float], ...]
+    of_longest: bool
     steps: tuple[int, int, int]
     all_steps: float
     epochs: float
     sentences: float
     slots: int
     cpus: int
+    saving: Saving
+    fresh: Fresh | None
     time: Time | None
-    untimed: str | None
+    untimed: str
     disk: Disk
     memory: Memory
     exists: bool = False
+    finished: int = 0
 
     @property
     def kept_bytes(self) -> int:
@@ -99,13 +151,15 @@ def plan_text(plan: Plan) -> str:
         ("data", "\n".join((_rows(plan), *plan.notes))),
         ("trials", _trials(plan)),
         ("steps", _steps(plan)),
+        *((("saved", _saved(plan)),) if plan.saving.share > 0.005 else ()),
+        *((("confirm", _confirm(plan.fresh)),) if plan.fresh else ()),
         ("time", _time(plan)),
         ("disk", _disk(plan)),
         ("memory", _memory(plan)),
         *(("warning", warning) for warning in plan.warnings),
     ]
     if plan.exists:
-        parts.append(("note", "this study is there already; with --resume its trials count towards the budget"))
+        parts.append(("note", _there_already(plan)))
     lines = ["the plan; nothing was started", ""]
     for label, text in parts:
         first, *rest = text.split("\n")
@@ -131,7 +185,8 @@ def _trials(plan: Plan) -> str:
     if len(plan.reached) == 1:
         return f"{many}, each to its end"
     of = "; of 100, " if plan.trials is None else "; "
-    stages = [f"{_about(count)} to {fraction:.2g} of their training" for fraction, count in plan.reached[:-1]]
+    what = "the longest training" if plan.of_longest else "their training"
+    stages = [f"{_about(count)} to {fraction:.2g} of {what}" for fraction, count in plan.reached[:-1]]
     return f"{many}{of}{', '.join(stages)}, {_about(plan.reached[-1][1])} to the end"
 
 
@@ -150,20 +205,60 @@ def _steps(plan: Plan) -> str:
     )
 
 
+def _saved(plan: Plan) -> str:
+    """What all trials would cost to their ends. Of a study that the clock ends, the same hours would do fewer."""
+    text = f"about {plan.saving.share:.0%} of the training by early stopping"
+    if plan.trials is not None:
+        text += f": to their ends these trials would train {plan.saving.epochs:,.1f} epochs"
+    if plan.time is not None:
+        text += f", and all would take {words.duration(plan.time.whole)}"
+    return text
+
+
+def _confirm(fresh: Fresh) -> str:
+    runs = f"{words.count(fresh.leaders, 'leader')} over {words.count(fresh.seeds, 'fresh seed')} each"
+    return f"{runs}, {fresh.epochs:,.1f} epochs beside the budget; clear losers stop early"
+
+
 def _time(plan: Plan) -> str:
-    if plan.time is None:
+    time = plan.time
+    if time is None:
         return f"not predicted: {plan.untimed}"
-    at_a_time = f"{words.count(plan.slots, 'trial')} at a time"
-    speeds = ", ".join(f"{speed:.0f} at batch size {batch}" for batch, speed in plan.time.speeds.items())
-    lines = [
-        f"about {words.duration(plan.time.total)}, {at_a_time} on {words.count(plan.cpus, 'core')} each",
-        f"sentences a second in training: {speeds}; in evaluation: {plan.time.evaluation:.0f}",
+    parts = [
+        f"{words.duration(time.start)} to start",
+        f"{words.duration(time.search)} of trials",
+        *([f"{words.duration(time.confirmation)} of confirmation"] if time.confirmation else []),
+        f"{words.duration(time.end)} to judge the winner",
     ]
-    if plan.slots > 1:
-        lines.append("measured on one trial alone; side by side each is slower where they share caches and memory")
-    if plan.time.load > BUSY:
-        lines.append(f"other work took {plan.time.load:.0%} of this machine meanwhile; when it is quiet, all is faster")
+    at_a_time = f"{words.count(plan.slots, 'trial')} at a time on {words.count(plan.cpus, 'core')} each"
+    lines = [f"about {words.duration(time.total)}: {', '.join(parts)}; {at_a_time}"]
+    if plan.finished:
+        lines.append(
+            f"{words.count(plan.finished, 'trial')} of it done; what is left takes {words.duration(time.left)}"
+        )
+    speeds = ", ".join(f"{speed:.0f} at batch size {batch}" for batch, speed in time.speeds.items())
+    lines.append(f"sentences a second in training: {speeds}" + _evaluation(time.evaluation))
+    lines.append(_source(plan.slots, time))
+    if time.load > BUSY:
+        lines.append(f"other work took {time.load:.0%} of this machine meanwhile; when it is quiet, all is faster")
     return "\n".join(lines)
+
+
+def _evaluation(speed: float) -> str:
+    return f"; in evaluation: {speed:.0f}" if math.isfinite(speed) else ""
+
+
+def _source(slots: int, time: Time) -> str:
+    if time.trials:
+        return f"predicted from {words.count(time.trials, 'finished trial')} of this study; nothing was measured now"
+    side_by_side = f"{time.beside} trials side by side" if time.beside > 1 else "one trial alone"
+    more = f", and {slots} slow each other down more" if slots > time.beside else ""
+    return f"measured by a probe, on {side_by_side}{more}"
+
+
+def _there_already(plan: Plan) -> str:
+    done = words.count(plan.finished, "finished trial")
+    return f"this study is there already; with --resume its {done} count towards the budget"
 
 
 def _disk(plan: Plan) -> str:

@@ -1,32 +1,53 @@
 """What a study will come to: its scheduler, played with trials of known length and values drawn at random.
 
-The scheduler is the real one, trials end in the order of their lengths, and the budget ends the play as it would end
-the study. Values come in no order and keep their rank from rung to rung: a sampler that learns sends more trials on.
+The scheduler is the real one, trials report where real ones do and end in the order of their lengths, and the budget
+ends the play as it would end the study. A trial keeps its rank from report to report, and trials come in no order: a
+sampler that learns sends more of them on.
 """
 
 import heapq
 import math
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from statistics import fmean
 
-from hpo.records import Verdict
+from hpo.records import Exploit, Verdict
 from hpo.schedulers import Scheduler
+from hpo.schedulers.base import has_reached
+from hpo.space import Params
 
 PLAYS = 100
 """Their mean is within a few percent of what more of them would give."""
 
+ENOUGH = 12_000
+"""Trials in all plays together: where a study has many, fewer plays say as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A report. level: on the scheduler's scale. share: of the trial's own training. seconds: since it began."""
+
+    level: float
+    share: float
+    seconds: float
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One trial. seconds: from the start to each rung. is_baseline: it is never stopped early."""
+    """One trial. looks: its reports, in order. is_baseline: it is never stopped early."""
 
-    seconds: tuple[float, ...]
+    params: Params
+    looks: tuple[Look, ...]
     steps: int
     epochs: float
     sentences: float
     is_baseline: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """To its end."""
+        return self.looks[-1].seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,82 +60,138 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Slots:
+    """Where trials run. count: at a time. opening: seconds before there are any. start: seconds that each takes to
+    begin with its first trial; they begin one after the other."""
+
+    count: int
+    opening: float = 0.0
+    start: float = 0.0
+
+    def begin(self, slot: int) -> float:
+        return self.opening + (slot + 1) * self.start
+
+
+@dataclass(frozen=True, slots=True)
 class Forecast:
-    """Means over all plays. reached: trials at each rung. seconds: wall time until the last trial ends."""
+    """Means over all plays. reached: trials at each level of the scheduler. ended: those that trained to their end.
+
+    seconds: wall time until the last trial ends. whole_seconds, whole_epochs: what all of the trials that began would
+    take to their ends.
+    """
 
     trials: float
     reached: tuple[float, ...]
+    ended: float
     seconds: float
     steps: float
     epochs: float
     sentences: float
+    whole_seconds: float
+    whole_epochs: float
 
 
 def forecast(
-    jobs: Sequence[Job], rungs: Sequence[float], build: Callable[[], Scheduler], slots: int, limits: Limits
+    jobs: Sequence[Job], levels: Sequence[float], build: Callable[[], Scheduler], slots: Slots, limits: Limits
 ) -> Forecast:
-    """jobs: in the order of their start. Where the limits allow for more, the rest is taken to be like these."""
+    """jobs: in the order of their start. Where the limits allow for more, the rest is taken to be like these.
+
+    levels: those of the scheduler that `build` makes.
+    """
     draw = random.Random(0)
-    plays = [_play(jobs, rungs, build(), slots, limits, draw) for _ in range(PLAYS)]
+    count = max(1, min(PLAYS, ENOUGH // max(1, len(jobs))))
+    plays = [_Play(jobs, build(), slots, limits, draw).result(levels) for _ in range(count)]
+    means = {
+        own.name: fmean(getattr(one, own.name) for one in plays) for own in fields(Forecast) if own.name != "reached"
+    }
     return Forecast(
-        trials=fmean(one.trials for one in plays),
-        reached=tuple(fmean(values) for values in zip(*(one.reached for one in plays), strict=True)),
-        seconds=fmean(one.seconds for one in plays),
-        steps=fmean(one.steps for one in plays),
-        epochs=fmean(one.epochs for one in plays),
-        sentences=fmean(one.sentences for one in plays),
+        **means, reached=tuple(fmean(values) for values in zip(*(one.reached for one in plays), strict=True))
     )
 
 
-def _play(
-    jobs: Sequence[Job],
-    rungs: Sequence[float],
-    scheduler: Scheduler,
-    slots: int,
-    limits: Limits,
-    draw: random.Random,
-) -> Forecast:
-    values = [draw.gauss(0.0, 1.0) for _ in jobs]
-    most = min(len(jobs), limits.trials or len(jobs))
-    events: list[tuple[float, int, int]] = []  # when, trial, rung
-    reached = [0] * len(rungs)
-    shares: dict[int, float] = {}
-    now = epochs = 0.0
+def makespan(seconds: Iterable[float], slots: Slots) -> float:
+    """When the last of these trials ends, if none of them is stopped."""
+    free = [slots.begin(slot) for slot in range(slots.count)]
+    for own in seconds:
+        heapq.heapreplace(free, free[0] + own)
+    return max(free)
 
-    def start() -> None:
-        used_up = now >= (limits.seconds or math.inf) or epochs >= (limits.epochs or math.inf)
-        if len(shares) < most and not used_up:
-            number = len(shares)
-            shares[number] = 0.0
-            heapq.heappush(events, (now + jobs[number].seconds[0], number, 0))
 
-    for _ in range(slots):
-        start()
-    while events:
-        now, number, rung = heapq.heappop(events)
-        job = jobs[number]
-        reached[rung] += 1
-        epochs += (rungs[rung] - shares[number]) * job.epochs
-        shares[number] = rungs[rung]
-        verdict = scheduler.report(number, rungs[rung], values[number])
-        if rung + 1 < len(rungs) and (verdict is not Verdict.STOP or job.is_baseline):
-            later = now + job.seconds[rung + 1] - job.seconds[rung]
-            heapq.heappush(events, (later, number, rung + 1))
+class _Play:
+    """One course that the study may take."""
+
+    def __init__(
+        self, jobs: Sequence[Job], scheduler: Scheduler, slots: Slots, limits: Limits, draw: random.Random
+    ) -> None:
+        self._jobs, self._scheduler, self._slots, self._limits = jobs, scheduler, slots, limits
+        self._values = [draw.gauss(0.0, 1.0) for _ in jobs]
+        self._most = min(len(jobs), len(jobs) if limits.trials is None else limits.trials)
+        self._events: list[tuple[float, int, int]] = []  # when, trial, its look
+        self._shares: list[float] = []
+        self._highest: list[float] = []
+        self._now = self._epochs = 0.0
+        for slot in range(slots.count):
+            self._start(slots.begin(slot))
+        while self._events:
+            self._look(*heapq.heappop(self._events))
+
+    def _start(self, when: float) -> None:
+        if len(self._shares) < self._most and not self._is_spent(when):
+            number = len(self._shares)
+            self._shares.append(0.0)
+            self._highest.append(0.0)
+            self._scheduler.start(number, self._jobs[number].params)
+            heapq.heappush(self._events, (when + self._jobs[number].looks[0].seconds, number, 0))
+
+    def _look(self, now: float, number: int, index: int) -> None:
+        job, self._now = self._jobs[number], now
+        look = job.looks[index]
+        self._epochs += (look.share - self._shares[number]) * job.epochs
+        self._shares[number], self._highest[number] = look.share, look.level
+        answer = self._scheduler.report(number, look.level, self._values[number] + _rise(look.level))
+        if isinstance(answer, Exploit):
+            self._scheduler.start(number, {**job.params, **answer.params})
+        is_stopped = answer is Verdict.STOP or self._is_spent(now)
+        if index + 1 < len(job.looks) and (job.is_baseline or not is_stopped):
+            later = now + job.looks[index + 1].seconds - look.seconds
+            heapq.heappush(self._events, (later, number, index + 1))
         else:
-            start()
-    scale = _beyond(len(shares) == len(jobs), len(shares), now, epochs, limits)
-    return Forecast(
-        trials=scale * len(shares),
-        reached=tuple(scale * count for count in reached),
-        seconds=scale * now,
-        steps=scale * sum(share * jobs[number].steps for number, share in shares.items()),
-        epochs=scale * epochs,
-        sentences=scale * sum(share * jobs[number].sentences for number, share in shares.items()),
-    )
+            self._start(now)
+
+    def _is_spent(self, now: float) -> bool:
+        limits = self._limits
+        return (limits.seconds is not None and now >= limits.seconds) or (
+            limits.epochs is not None and self._epochs >= limits.epochs
+        )
+
+    def result(self, levels: Sequence[float]) -> Forecast:
+        begun = list(zip(self._jobs, self._shares, strict=False))
+        scale = self._beyond()
+        opening = self._slots.begin(0)
+
+        def longer(seconds: float) -> float:
+            return opening + scale * (seconds - opening)
+
+        return Forecast(
+            trials=scale * len(begun),
+            reached=tuple(scale * sum(has_reached(own, level) for own in self._highest) for level in levels),
+            ended=scale * sum(share >= 1.0 for share in self._shares),
+            seconds=longer(self._now),
+            steps=scale * sum(share * job.steps for job, share in begun),
+            epochs=scale * self._epochs,
+            sentences=scale * sum(share * job.sentences for job, share in begun),
+            whole_seconds=longer(makespan((job.seconds for job, _ in begun), self._slots)),
+            whole_epochs=scale * sum(job.epochs for job, _ in begun),
+        )
+
+    def _beyond(self) -> float:
+        """How much longer than the play the study is, where the play ran out of jobs."""
+        limits = self._limits
+        used = ((limits.trials, len(self._shares)), (limits.seconds, self._now), (limits.epochs, self._epochs))
+        scales = [limit / done for limit, done in used if limit is not None and done > 0]
+        return max(1.0, min(scales, default=1.0)) if len(self._shares) == len(self._jobs) else 1.0
 
 
-def _beyond(ran_out: bool, trials: int, seconds: float, epochs: float, limits: Limits) -> float:
-    """How much longer than the play the study is, where the play ran out of jobs."""
-    used = ((limits.trials, trials), (limits.seconds, seconds), (limits.epochs, epochs))
-    scales = [limit / done for limit, done in used if limit is not None and done > 0]
-    return max(1.0, min(scales, default=1.0)) if ran_out else 1.0
+def _rise(level: float) -> float:
+    """A learning curve, in standard deviations between trials: about that of MiniLM on 4,000 rows of SST-2."""
+    return -2.5 * math.exp(-5.0 * level)

@@ -1,34 +1,49 @@
 """The plan of a study: everything that can be known before it starts. Makes no study folder and tells no tracker.
 
-Reads the model and the rows as a run does, through the same cache, which the run then finds filled.
+Reads the model and the rows as a run does, through the same cache, which the run then finds filled. Of a study that is
+there already it reads the ledger.
 """
 
 import os
 import random
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 from hpo.config import StudyConfig
 from hpo.config.schema import ResourcesConfig
 from hpo.encoded import Encoded
 from hpo.errors import ServiceError, TrialError
-from hpo.report.plan import Disk, Memory, Plan, Time
+from hpo.ledger import Ledger
+from hpo.records import TrialRecord
+from hpo.report.plan import Disk, Fresh, Memory, Plan, Saving, Time
 from hpo.report.screen import Screen
 from hpo.runners.machine import cores
-from hpo.space import Choice, Params, Scalar, Varying
+from hpo.space import Params
 from hpo.study.folder import SAVED
-from hpo.study.forecast import Forecast, Job, Limits, forecast
+from hpo.study.forecast import Forecast, Job, Limits, Look, Slots, forecast, makespan
+from hpo.study.hindsight import pace_of
 from hpo.study.prepare import Prepared, prepare
 from hpo.study.probe import Pace, probe
 from hpo.study.search import BASELINE
-from hpo.study.steps import TrialLength, extremes
+from hpo.study.steps import Ladder, TrialLength, extremes
 from hpo.training import footprint
 from hpo.trial import evaluation_steps
 
 MOST_TRIALS = 300
 """That many are looked at one by one; of a larger budget, the rest is taken to be like these."""
+
+OPENING = 9.0
+"""Seconds before trials can begin: imports, the rows out of the cache, and a Ray of the study's own."""
+
+JUDGING = 6.0
+"""Seconds of every end besides the test rows: the last events to MLflow, and the report."""
+
+REGISTERING = 12.0
+"""Seconds for the registry on top of that: imports, and the winner's weights copied."""
 
 UNPROBED = "no probe was run (--no-probe)"
 
@@ -36,51 +51,124 @@ UNPROBED = "no probe was run (--no-probe)"
 def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Plan:
     """Raises what preparing a run raises: DataError, ModelError, ServiceError, ConfigError (rungs too fine).
 
-    timed: with a probe in a process of its own, which takes seconds.
+    timed: by what the study's own trials took, or with a probe in processes of its own, which takes seconds.
     """
     slots = count_slots(config.resources)
     prepared = prepare(config, screen)
     rows: dict[str, int] = {record.split: record.rows for record in prepared.splits.records}
+    ladder = Ladder.of(config.search.scheduler, config.space)
     assignments = _assignments(config)
     ends = extremes(config.space, config.default_point(), rows["train"])
-    drawn = [params for _, params in assignments]
-    batches = sorted({TrialLength.of(params, rows["train"]).batch for params in (*ends, *drawn)})
-    pace, untimed = _probe(config, prepared, batches, screen) if timed else (None, UNPROBED)
-    budget = config.budget
-    seconds = budget.hours * 3600 if budget.hours is not None and pace is not None else None
-    limits = Limits(budget.trials, seconds, budget.epochs)
-    is_open = limits == Limits()
-    rungs = config.search.scheduler.fractions()
-    shape = _Shape(rows["train"], rows["validation"], rungs, pace)
+    lengths = [TrialLength.of(params, rows["train"]) for params in (*ends, *(params for _, params in assignments))]
+    batches = sorted({length.batch for length in lengths})
+    past = past_of(config)
+    pace, untimed = None, UNPROBED
+    if timed and (pace := pace_of(past.finished, ladder, rows["train"], rows["validation"])) is None:
+        pace, untimed = _probe(config, prepared, batches, slots, screen)
+    shape = _Shape(rows["train"], rows["validation"], ladder, pace)
     jobs = [shape.job(params, is_baseline=origin == BASELINE) for origin, params in assignments]
-    build = partial(config.search.scheduler.build, config.space, config.seed)
-    future = forecast(jobs, rungs, build, slots, Limits(trials=100) if is_open else limits)
-    fewest, most = (
-        TrialLength.of(params, rows["train"]).total_steps
-        for params in extremes(config.space, config.default_point(), rows["train"])
-    )
-    lengths = sorted(job.steps for job in jobs)
-    folder = prepared.pretrained.folder
+    course = _Course(config, ladder, jobs, Slots(slots, OPENING, pace.start) if pace else Slots(slots))
+    future = course.whole()
     return Plan(
         document=config.document(),
         model=prepared.pretrained.source,
-        parameters=footprint.parameters(folder),
+        parameters=footprint.parameters(prepared.pretrained.folder),
         rows=rows,
         notes=prepared.splits.notes,
-        trials=None if is_open else future.trials,
-        reached=tuple(zip(rungs, future.reached, strict=True)),
-        steps=(fewest, lengths[len(lengths) // 2], most),
+        trials=None if course.is_open else future.trials,
+        reached=(*zip(ladder.fractions[:-1], future.reached[:-1], strict=True), (1.0, future.ended)),
+        of_longest=ladder.longest is not None,
+        steps=(lengths[0].total_steps, sorted(job.steps for job in jobs)[len(jobs) // 2], lengths[1].total_steps),
         all_steps=future.steps,
         epochs=future.epochs,
         sentences=future.sentences,
         slots=slots,
         cpus=config.resources.cpus,
-        time=_time(pace, future, rows.get("test", 0)) if pace else None,
+        saving=Saving(1.0 - future.epochs / future.whole_epochs, future.whole_epochs),
+        fresh=course.fresh(future),
+        time=_time(course, pace, future, past, rows.get("test", 0)) if pace else None,
         untimed=untimed,
-        disk=_disk(config, footprint.checkpoint_bytes(folder)),
+        disk=_disk(config, footprint.checkpoint_bytes(prepared.pretrained.folder)),
         memory=_memory(prepared, pace, batches[-1]),
-        exists=(config.folder / SAVED).exists(),
+        exists=past.exists,
+        finished=len(past.finished),
     )
+
+
+@dataclass(frozen=True)
+class Past:
+    """What is there of the study. seconds: of wall time, as far as its drivers said."""
+
+    exists: bool = False
+    finished: tuple[TrialRecord, ...] = ()
+    seconds: float = 0.0
+
+
+def past_of(config: StudyConfig) -> Past:
+    """Read from the ledger of a study that was begun; nothing is written."""
+    if not (config.folder / SAVED).exists():
+        return Past()
+    ledger = Ledger(
+        config.folder,
+        study=config.study,
+        mode=config.mode,
+        space=config.space,
+        sampler=config.search.sampler,
+        seed=config.seed,
+        others={name: mode for name, mode in config.objectives.items() if name != config.metric},
+    )
+    finished = tuple(record for record in ledger.records() if record.state.is_finished)
+    return Past(True, finished, ledger.seconds_used)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """The study as it will be played. jobs: its first trials, in order."""
+
+    config: StudyConfig
+    ladder: Ladder
+    jobs: Sequence[Job]
+    slots: Slots
+
+    @property
+    def limits(self) -> Limits:
+        """Hours are a limit only where seconds are known."""
+        budget, is_timed = self.config.budget, self.slots.opening > 0
+        return Limits(budget.trials, budget.hours * 3600 if budget.hours and is_timed else None, budget.epochs)
+
+    @property
+    def is_open(self) -> bool:
+        return self.limits == Limits()
+
+    def whole(self) -> Forecast:
+        return self._play(self.jobs, Limits(trials=100) if self.is_open else self.limits)
+
+    def rest(self, past: Past) -> Forecast | None:
+        """What is left to do; None where the budget is used."""
+        limits, done = self.limits, len(past.finished)
+        epochs = sum(record.metrics.get("epochs", 0.0) for record in past.finished)
+        left = Limits(
+            trials=None if limits.trials is None else max(0, limits.trials - done),
+            seconds=None if limits.seconds is None else max(0.0, limits.seconds - past.seconds),
+            epochs=None if limits.epochs is None else max(0.0, limits.epochs - epochs),
+        )
+        if 0 in (left.trials, left.seconds, left.epochs):
+            return None
+        return self._play(self.jobs[done:] or self.jobs, left)
+
+    def fresh(self, future: Forecast) -> Fresh | None:
+        """Nobody knows the leaders yet: each is as long as trials are on average."""
+        if (asked := self.config.confirm) is None:
+            return None
+        with_default = any(job.is_baseline for job in self.jobs)
+        leaders = max(1, min(asked.top + with_default, round(future.ended)))
+        runs = leaders * asked.seeds
+        seconds = makespan([fmean(job.seconds for job in self.jobs)] * runs, Slots(self.slots.count))
+        return Fresh(leaders, asked.seeds, runs * fmean(job.epochs for job in self.jobs), seconds)
+
+    def _play(self, jobs: Sequence[Job], limits: Limits) -> Forecast:
+        build = partial(self.config.search.scheduler.build, self.config.space, self.config.seed)
+        return forecast(jobs, self.ladder.fractions, build, self.slots, limits)
 
 
 def count_slots(resources: ResourcesConfig) -> int:
@@ -103,24 +191,29 @@ class _Shape:
 
     train_rows: int
     validation_rows: int
-    rungs: tuple[float, ...]
+    ladder: Ladder
     pace: Pace | None
 
     def job(self, params: Params, *, is_baseline: bool) -> Job:
         length = TrialLength.of(params, self.train_rows)
+        steps = sorted(evaluation_steps(length, self.ladder.rungs(params)))
+        shares = [step / length.total_steps for step in steps]
         return Job(
-            seconds=tuple(self._seconds(length, fraction) for fraction in self.rungs),
+            params=params,
+            looks=tuple(
+                Look(self.ladder.level(params, share), share, self._seconds(length, step, place))
+                for place, (step, share) in enumerate(zip(steps, shares, strict=True), start=1)
+            ),
             steps=length.total_steps,
             epochs=length.epochs,
             sentences=length.epochs * self.train_rows,
             is_baseline=is_baseline,
         )
 
-    def _seconds(self, length: TrialLength, fraction: float) -> float:
-        steps = fraction * length.total_steps
+    def _seconds(self, length: TrialLength, steps: int, looks: int) -> float:
+        """From the start of a trial to the end of its evaluation number `looks`, after so many steps."""
         if self.pace is None:
-            return steps
-        looks = sum(step <= steps + 1 for step in evaluation_steps(length, self.rungs))
+            return float(steps)
         return (
             self.pace.setup
             + steps * length.accumulation * self.pace.step_seconds(length.batch)
@@ -130,58 +223,69 @@ class _Shape:
 
 def _assignments(config: StudyConfig) -> list[tuple[str, Params]]:
     """(origin, params) of the first trials: those that are named, then as many as needed from all over the space."""
-    draw = random.Random(config.seed)
-
-    def suggest(name: str, own: Varying) -> Scalar:
-        if isinstance(own, Choice):
-            return draw.choice(own.values)
-        share = draw.random()
-        log = own.low * (own.high / own.low) ** share if own.log else own.low + share * (own.high - own.low)
-        return own.nearest(log)
-
+    source = random.Random(config.seed)
     count = min(config.budget.trials or MOST_TRIALS, MOST_TRIALS)
     found: list[tuple[str, Params]] = list(config.first_points()[:count])
-    return found + [("", config.space.assign(suggest)) for _ in range(count - len(found))]
+    return found + [("", config.space.draw(source)) for _ in range(count - len(found))]
 
 
 def _probe(
-    config: StudyConfig, prepared: Prepared, batches: list[int], screen: Screen
-) -> tuple[Pace | None, str | None]:
+    config: StudyConfig, prepared: Prepared, batches: list[int], slots: int, screen: Screen
+) -> tuple[Pace | None, str]:
     screen.say(
         f"probe     a few steps at batch size {' and '.join(str(one) for one in sorted({batches[0], batches[-1]}))}"
     )
     default = config.space.project(config.default_point())
     try:
-        return probe(prepared.objective(config, config.folder / "checkpoints"), default, batches), None
+        return probe(prepared.objective(config, config.folder / "checkpoints"), default, batches, slots), ""
     except TrialError as error:
         return None, f"the default configuration can't be trained ({error})"
 
 
-def _time(pace: Pace, future: Forecast, test_rows: int) -> Time:
-    judging = 2 * test_rows / pace.evaluation  # the winner, and the default configuration
+def _time(course: _Course, pace: Pace, future: Forecast, past: Past, test_rows: int) -> Time:
+    end = JUDGING + 2 * test_rows / pace.evaluation  # the winner, and the default configuration
+    if course.config.promotion is not None:
+        end += REGISTERING + test_rows / pace.evaluation  # and the champion
+    fresh = course.fresh(future)
+    rest = course.rest(past) if past.finished else future
     return Time(
-        total=pace.start + future.seconds + judging,
+        start=course.slots.begin(0),
+        search=future.seconds - course.slots.begin(0),
+        confirmation=fresh.seconds if fresh else 0.0,
+        end=end,
+        whole_search=future.whole_seconds - course.slots.begin(0),
+        rest=rest.seconds - course.slots.begin(0) if rest else 0.0,
         speeds={batch: batch / seconds for batch, seconds in sorted(pace.steps.items())},
         evaluation=pace.evaluation,
         load=pace.load,
+        beside=pace.beside,
+        trials=pace.trials,
     )
 
 
 def _disk(config: StudyConfig, checkpoint: int) -> Disk:
-    """The best few within `max_bytes`, one of them at least, and the default configuration's."""
+    """The best few within `max_bytes`, one of them at least, and the default configuration's; while leaders are
+    confirmed, the best fresh run of each as well."""
     baseline = any(origin == BASELINE for origin, _ in config.first_points())
     within = max(1, config.checkpoints.max_bytes // checkpoint)
-    kept = min(config.checkpoints.keep, within) + baseline
+    fresh = config.confirm.top if config.confirm else 0
+    kept = min(config.checkpoints.keep + fresh, within) + baseline + (baseline and fresh > 0)
     place = config.storage.resolve()
     while not place.exists():
         place = place.parent
-    return Disk(checkpoint, min(kept, config.budget.trials or kept), shutil.disk_usage(place).free, config.storage)
+    return Disk(
+        checkpoint,
+        kept if fresh else min(kept, config.budget.trials or kept),
+        shutil.disk_usage(place).free,
+        config.storage,
+    )
 
 
 def _memory(prepared: Prepared, pace: Pace | None, batch: int) -> Memory:
     longest = int(Encoded.load(prepared.encoded.train).ragged["input_ids"].lengths.max())
     estimate = footprint.trial_bytes(prepared.pretrained.folder, batch, longest)
-    return Memory(pace.memory if pace else estimate, _machine_bytes(), is_measured=pace is not None)
+    is_measured = pace is not None and pace.memory > 0
+    return Memory(pace.memory if pace and is_measured else estimate, _machine_bytes(), is_measured)
 
 
 def _machine_bytes() -> int:

@@ -1,7 +1,8 @@
-"""The probe of a dry run: a few real steps of the typical configuration, timed in a process of their own.
+"""The probe of a dry run: a few real steps of the typical configuration, timed in processes of their own.
 
-Each measurement is a whole small trial of the study's own objective, over a sample of its rows. So what is timed is
-what will run, and nothing is left behind: samples and checkpoints lie in a temporary folder.
+Each measurement is a whole small trial of the study's own objective, over a sample of its rows, and as many run side by
+side as will in the study: they share caches and memory. So what is timed is what will run, and nothing is left behind:
+samples and checkpoints lie in a temporary folder.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -35,13 +37,17 @@ STEPS = (2, 24)
 ROWS = (16, 512)
 """The same for rows of one evaluation."""
 
+MOST = 8
+"""Processes at a time; what slows more of them down slows these."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a trial is when it is alone. steps: seconds of one batch with its update, by batch size.
+    """How fast a trial is. steps: seconds of one batch with its update, by batch size.
 
     evaluation: rows a second. setup: seconds before a trial's first step. start: what a new process takes beyond that.
-    memory: the most bytes that the process had. load: the share of all cores that others used when it began.
+    memory: the most bytes that a process had, 0 where nobody looked. load: the share of all cores that others used when
+    the measurement began. beside: trials that ran at a time. trials: of the study itself, that it was learnt from.
     """
 
     steps: Mapping[int, float]
@@ -50,6 +56,8 @@ class Pace:
     start: float
     memory: int
     load: float = 0.0
+    beside: int = 1
+    trials: int = 0
 
     def step_seconds(self, batch: int) -> float:
         """On the line through the two batch sizes that were measured."""
@@ -60,21 +68,38 @@ class Pace:
         return max(fast + (slow - fast) * (batch - low) / (high - low), 0.0)
 
 
-def probe(objective: TrialObjective, params: Params, batches: Sequence[int]) -> Pace:
-    """Measure in a new process, with the environment of a trial's. TrialError where the configuration can't train."""
+def probe(objective: TrialObjective, params: Params, batches: Sequence[int], slots: int = 1) -> Pace:
+    """Measure in new processes, with the environment of a trial's. TrialError where the configuration can't train.
+
+    slots: trials that the study runs at a time.
+    """
     context = multiprocessing.get_context("spawn")
     load = max(0.0, os.getloadavg()[0] - 1.0) / (os.cpu_count() or 1)  # without this process
+    beside = min(slots, MOST)
     with (
         tempfile.TemporaryDirectory(prefix="hpo-probe-") as folder,
         _environment(WORKER),
-        ProcessPoolExecutor(1, mp_context=context) as pool,
+        ProcessPoolExecutor(beside, mp_context=context) as pool,
     ):
-        samples = Samples(objective, dict(params), Path(folder))
+        folders = [Path(folder) / str(place) for place in range(beside)]
+        for own in folders:
+            own.mkdir()
+        asked = [
+            pool.submit(measure, Samples(objective, dict(params), own), tuple(batches), time.time()) for own in folders
+        ]
         try:
-            pace = pool.submit(measure, samples, tuple(batches), time.time()).result()
+            paces = [one.result() for one in asked]
         except BrokenProcessPool:
             raise TrialError("its process died, most likely for lack of memory") from None
-    return dataclasses.replace(pace, load=load)
+    return Pace(
+        steps={size: fmean(one.steps[size] for one in paces) for size in paces[0].steps},
+        evaluation=fmean(one.evaluation for one in paces),
+        setup=fmean(one.setup for one in paces),
+        start=min(one.start for one in paces),
+        memory=max(one.memory for one in paces),
+        load=load,
+        beside=beside,
+    )
 
 
 def measure(samples: "Samples", batches: Sequence[int], submitted: float) -> Pace:

@@ -4,21 +4,25 @@ import dataclasses
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
 
 import pytest
 
 from hpo import config, run
 from hpo.config.schema import ResourcesConfig
 from hpo.errors import ConfigError, ServiceError
+from hpo.ledger import Ledger
+from hpo.records import Seeds, TrialRecord, TrialState
 from hpo.report.plan import Plan, plan_text
 from hpo.report.screen import open_screen
-from hpo.schedulers import FifoConfig
+from hpo.schedulers import AshaConfig, FifoConfig, SchedulerUnion
 from hpo.space import SearchSpace
-from hpo.study.forecast import Job, Limits, forecast
+from hpo.study import folder as study_folder
+from hpo.study.forecast import Forecast, Job, Limits, Look, Slots, forecast
+from hpo.study.hindsight import pace_of
 from hpo.study.plan import count_slots, make_plan
 from hpo.study.probe import Pace
-from hpo.study.steps import TrialLength, check_rungs, extremes
+from hpo.study.steps import Ladder, TrialLength, check_rungs, extremes
 
 TRAIN = 285
 """Rows of the films that are left to train with: 60 are cut for the test, 15 have the text of one of those."""
@@ -53,6 +57,8 @@ def test_a_plan_with_a_probe_predicts_time_and_memory_and_leaves_nothing_but_the
     text = plan_text(plan)
     assert "# time      about " in text
     assert "at batch size 8, " in text
+    assert "measured by a probe, on " in text
+    assert plan.time.total == plan.time.left > plan.time.search + 9
     assert "(measured)" in text
 
 
@@ -97,14 +103,135 @@ def test_a_budget_of_hours_alone_says_nothing_of_trials_unless_it_was_probed(fil
     assert "as many as the hours allow; of 100, 100 to 0.33 of their training" in plan_text(planned(films, *changes))
 
 
+def job(epochs: float, *levels: float, seconds: float = 10.0, is_baseline: bool = False) -> Job:
+    """A trial whose looks are evenly spaced, each `seconds` after the one before it."""
+    looks = tuple(Look(level, place / len(levels), place * seconds) for place, level in enumerate(levels, start=1))
+    return Job({}, looks, steps=5, epochs=epochs, sentences=100 * epochs, is_baseline=is_baseline)
+
+
+def played(scheduler: Any, jobs: list[Job], slots: Slots, limits: Limits) -> Forecast:
+    return forecast(jobs, scheduler.fractions(), partial(scheduler.build, SearchSpace(), 0), slots, limits)
+
+
 def test_the_hours_end_the_forecast_when_a_slot_is_free_after_them() -> None:
-    jobs = [Job(seconds=(10.0,), steps=5, epochs=1.0, sentences=100.0)] * 50
-    fifo = FifoConfig()
-    future = forecast(jobs, fifo.fractions(), partial(fifo.build, SearchSpace(), 0), 2, Limits(seconds=35.0))
+    jobs = [job(1.0, 1.0)] * 50
+    future = played(FifoConfig(), jobs, Slots(2), Limits(seconds=35.0))
     assert (future.trials, future.seconds, future.steps) == (8, 40.0, 40)
-    long = forecast(jobs, fifo.fractions(), partial(fifo.build, SearchSpace(), 0), 2, Limits(seconds=25_000.0))
+    long = played(FifoConfig(), jobs, Slots(2), Limits(seconds=25_000.0))
     assert long.trials == pytest.approx(5_000)
     assert long.seconds == pytest.approx(25_000.0)
+
+
+def test_trials_that_run_when_the_budget_is_used_end_at_their_next_look_but_for_the_default() -> None:
+    jobs = [job(4.0, 0.25, 0.5, 0.75, 1.0, is_baseline=True), *[job(4.0, 0.25, 0.5, 0.75, 1.0)] * 9]
+    future = played(FifoConfig(), jobs, Slots(2), Limits(epochs=3.0))
+    assert (future.trials, future.ended, future.epochs, future.seconds) == (2, 1, 6.0, 40.0)
+
+
+def test_what_the_slots_need_to_begin_is_counted_and_takes_from_the_hours() -> None:
+    slots = Slots(2, opening=5.0, start=3.0)
+    future = played(FifoConfig(), [job(1.0, 1.0)] * 4, slots, Limits(trials=4))
+    assert future.seconds == 5.0 + 2 * 3.0 + 2 * 10.0
+    assert played(FifoConfig(), [job(1.0, 1.0)] * 50, slots, Limits(seconds=20.0)).trials == 3
+    assert played(FifoConfig(), [job(1.0, 1.0)] * 50, Slots(2), Limits(seconds=20.0)).trials == 4
+    assert played(FifoConfig(), [job(1.0, 1.0)] * 50, Slots(2, opening=15.0), Limits(seconds=20.0)).trials == 2
+
+
+def test_where_levels_are_samples_short_trials_reach_the_lower_ones_only() -> None:
+    asha = AshaConfig(reduction_factor=4, rungs=2, resource="samples")
+    short, long = job(1.0, 0.25), job(4.0, 0.25, 0.5, 0.75, 1.0)
+    future = played(asha, [short, long] * 20, Slots(2), Limits(trials=40))
+    assert future.reached[0] == 40
+    assert 20 < future.ended < 40  # all of the short ones, and the best of the long ones
+    assert future.reached[1] == pytest.approx(future.ended - 20)
+    assert future.epochs < future.whole_epochs == 20 * 5.0
+
+
+@pytest.mark.parametrize("scheduler", get_args(get_args(Annotated[SchedulerUnion, None])[0]))
+def test_every_scheduler_can_be_played_in_every_resource(scheduler: Any, films: Path) -> None:
+    changes = [f"search.scheduler={{type: {scheduler().type}}}", "budget.trials=30"]
+    if scheduler().type == "pbt":
+        changes.append("search.sampler=random")
+    plan = planned(films, *changes)
+    assert 0 < plan.epochs <= plan.saving.epochs
+    assert plan.reached[-1][0] == 1.0
+    if "resource" in scheduler.model_fields:
+        plan = planned(films, *changes, "search.scheduler.resource=samples")
+        assert plan.of_longest
+        assert 0.0 < plan.saving.share < 1.0
+        assert "of the longest training" in plan_text(plan)
+
+
+def test_a_plan_says_what_early_stopping_saves(films: Path) -> None:
+    plan = planned(films, "budget.trials=90", "space.num_train_epochs=3")
+    assert plan.saving.epochs == 270
+    assert plan.saving.share == pytest.approx(1 - plan.epochs / 270)
+    assert f"# saved     about {plan.saving.share:.0%} of the training" in plan_text(plan)
+    assert "# saved" not in plan_text(planned(films, "search.scheduler=fifo"))
+
+
+def test_the_confirmation_comes_on_top_of_the_search(films: Path) -> None:
+    changes = ("space.num_train_epochs=3", "budget.trials=30", "promotion=null")
+    assert "# confirm" not in plan_text(planned(films, *changes))
+    plan = planned(films, *changes, "confirm={top: 2, seeds: 4}")
+    assert plan.fresh is not None
+    assert (plan.fresh.leaders, plan.fresh.seeds, plan.fresh.epochs) == (3, 4, 36.0)  # the default comes with them
+    steps = 3 * 18  # a step lasts a second where nothing was timed
+    assert plan.fresh.seconds == pytest.approx(-(-12 // plan.slots) * steps)
+    assert plan.disk.kept == 2 + 1 + 3
+    assert "# confirm   3 leaders over 4 fresh seeds each, 36.0 epochs beside the budget" in plan_text(plan)
+
+
+def record(number: int, batch: int, epochs: int, seconds: float, **more: Any) -> TrialRecord:
+    steps = epochs * -(-320 // batch)
+    params = {"per_device_train_batch_size": batch, "num_train_epochs": epochs, "learning_rate": 1e-3}
+    metrics = {"steps": float(steps), "epochs": float(epochs)}
+    whole = {"state": TrialState.COMPLETE, "metrics": metrics, "seconds": seconds, **more}
+    return TrialRecord(number=number, origin="tpe", params=params, seeds=Seeds(0, 0), **whole)
+
+
+def test_the_pace_is_learnt_from_what_finished_trials_took() -> None:
+    def took(batch: int, epochs: int) -> float:
+        return 2.0 + epochs * (320 / batch * 0.01 + 320 * 0.002 + 0.5)
+
+    ladder = Ladder((1.0,))
+    done = [(batch, epochs) for batch in (8, 16, 32) for epochs in (1, 2, 4)]
+    records = [record(number, *own, took(*own)) for number, own in enumerate(done)]
+    pace = pace_of(records, ladder, rows=320, validation=50)
+    assert pace is not None
+    assert pace.trials == 9
+    for batch, epochs in ((8, 3), (16, 5), (32, 3)):
+        steps = epochs * 320 / batch
+        assert pace.setup + steps * pace.step_seconds(batch) + epochs * 50 / pace.evaluation == pytest.approx(
+            took(batch, epochs)
+        )
+    few = pace_of(records[4:5], ladder, rows=320, validation=50)
+    assert few is not None
+    assert 2 * 20 * few.step_seconds(16) == pytest.approx(took(16, 2))
+    assert pace_of([record(0, 8, 1, 0.0), record(1, 8, 1, 1.0, state=TrialState.RUNNING)], ladder, 320, 50) is None
+
+
+def test_a_study_that_is_there_is_predicted_from_its_own_trials(films: Path) -> None:
+    loaded = config.load(films)
+    ledger = Ledger(
+        loaded.folder, study=loaded.study, mode="max", space=loaded.space, sampler=loaded.search.sampler, seed=3
+    )
+    for seconds in (40.0, 60.0):
+        asked = ledger.ask()
+        assert asked is not None
+        length = TrialLength.of(asked.params, TRAIN)
+        metrics = {"steps": float(length.total_steps), "epochs": length.epochs}
+        ledger.tell(asked.number, TrialState.COMPLETE, value=0.5, metrics=metrics, seconds=seconds)
+    study_folder.save(loaded.folder, loaded, {})
+    plan = planned(films, timed=True)
+    assert plan.time is not None
+    assert plan.time.trials == plan.finished == 2
+    assert 40 < plan.time.search < 4 * 80
+    assert plan.time.left < plan.time.total
+    text = plan_text(plan)
+    assert "predicted from 2 finished trials of this study; nothing was measured now" in text
+    assert "2 trials of it done; what is left takes" in text
+    assert "its 2 finished trials count towards the budget" in text
 
 
 def test_the_page_is_the_resolved_file_with_the_plan_in_comments(films: Path, tmp_path: Path) -> None:
