@@ -5,6 +5,7 @@ Made from a StudySummary alone. Must not know MLflow beyond the addresses that i
 
 import math
 import shlex
+from html import escape
 from urllib.parse import quote
 
 from hpo.mlflow_client import view_path, without_password
@@ -35,11 +36,12 @@ def summary_text(summary: StudySummary, programs: str = "") -> str:
 
 def summary_markdown(summary: StudySummary) -> str:
     """The same words as a page."""
-    lines = [f"# {summary.study}", "", _headline(summary), ""]
+    lines = [f"# {escape(summary.study, quote=False)}", "", escape(_headline(summary), quote=False), ""]
     for label, text in _parts(summary):
         code = label in COMMANDS
         body = "\n".join(f"      {line}" for line in text.split("\n"))
-        lines.append(f"- **{label}**\n\n{body}\n" if code else f"- **{label}**: {' '.join(text.split())}")
+        flat = escape(" ".join(text.split()), quote=False)
+        lines.append(f"- **{label}**\n\n{body}\n" if code else f"- **{label}**: {flat}")
     return "\n".join(lines) + "\n"
 
 
@@ -70,7 +72,8 @@ def _headline(summary: StudySummary) -> str:
 def _parts(summary: StudySummary) -> list[tuple[str, str]]:
     best = summary.best
     params = ", ".join(f"{name} {words.short_value(value, 3)}" for name, value in best.params.items())
-    parts = [("winner", f"trial {best.number} ({best.origin})\n{params}"), ("validation", _validation(summary))]
+    scored = ("confirmed", _confirmed(summary)) if summary.confirmed else ("validation", _validation(summary))
+    parts = [("winner", f"trial {best.number} ({best.origin})\n{params}"), scored]
     if test := _test(summary):
         parts.append(("test", test))
     if summary.model_uri is not None:
@@ -98,6 +101,29 @@ def _validation(summary: StudySummary) -> str:
         f"{words.gain(summary.metric, best.value, baseline.value)}\n"
         "(the winner was chosen on these rows: read the test for what tuning bought)"
     )
+
+
+def _confirmed(summary: StudySummary) -> str:
+    """The winner by the mean of its fresh seeds, what tuning bought on the same ones, how lucky first scores were."""
+    metric, best = summary.metric, summary.confirmed[0]
+    seeds = words.count(len(best.values), "fresh seed")
+    lines = [
+        f"{metric} {words.metric_value(best.mean)}{words.spread(best.low, best.high, best.confidence)}, "
+        f"the mean over {seeds}{_on_rows(summary.validation_rows)}"
+    ]
+    default = next((one for one in summary.confirmed if one.origin == "default"), None)
+    if default is best:
+        lines.append("the default configuration won, so tuning bought nothing")
+    elif default is not None and best.gain is not None:
+        spread = words.gain_spread(metric, best.gain_low, best.gain_high, best.confidence)
+        reached = words.metric_value(default.mean)
+        lines.append(f"the default reaches {reached} on the same seeds: {words.gain(metric, best.gain, 0.0)}{spread}")
+    own = best.optimism(summary.mode)
+    lines.append(
+        f"its first score, {words.metric_value(best.first)}, was {words.too_good(metric, own)}; "
+        f"those of all leaders on average {words.too_good(metric, summary.optimism or 0.0)}"
+    )
+    return "\n".join(lines)
 
 
 def _test(summary: StudySummary) -> str | None:

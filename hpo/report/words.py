@@ -58,6 +58,21 @@ def gain(metric: str, better: float, worse: float) -> str:
     return f"{100 * (better - worse):+.1f} points"
 
 
+def gain_spread(metric: str, low: float | None, high: float | None, confidence: float) -> str:
+    """` (95 %: -0.3 to +4.1)`, in the unit of `gain`; nothing where there is no interval."""
+    if low is None or high is None:
+        return ""
+    if metric in ERRORS:
+        return f" ({100 * confidence:g} %: {low:+.4f} to {high:+.4f})"
+    return f" ({100 * confidence:g} %: {100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def too_good(metric: str, optimism: float) -> str:
+    """`1.4 points too good`, or too bad where it was below what came of it."""
+    size = f"{abs(optimism):.4f}" if metric in ERRORS else f"{100 * abs(optimism):.1f} points"
+    return f"{size} too {'good' if optimism >= 0 else 'bad'}"
+
+
 def clock(seconds: float) -> str:
     """`03:07`, from an hour on `1:03:07`."""
     minutes, rest = divmod(int(max(seconds, 0)), 60)

@@ -14,23 +14,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from hpo.config import StudyConfig
-from hpo.confirmation import Run
 from hpo.errors import NoTrialFinishedError, ServiceError
 from hpo.ledger import CHECKPOINTS, Ledger
 from hpo.ledger.seeds import SeedLedger
 from hpo.objectives import pareto
 from hpo.records import (
     AnyEvent,
-    Confirmed,
     StudyFinished,
     StudyStarted,
     StudyStopped,
     StudySummary,
-    TrialConfirmed,
-    TrialFinished,
     TrialRecord,
-    TrialReported,
-    TrialStarted,
 )
 from hpo.report import words
 from hpo.report.board import Budget
@@ -44,8 +38,9 @@ from hpo.study.confirm import Confirmation, leaders
 from hpo.study.finish import Finish
 from hpo.study.phases import SearchThenConfirm
 from hpo.study.prepare import Prepared, prepare
-from hpo.study.search import BASELINE, StudySearch, finished_event, ranked, remove_strangers, started_event
+from hpo.study.search import BASELINE, StudySearch, ranked, remove_strangers
 from hpo.study.steps import Ladder
+from hpo.study.told import catch_up
 from hpo.tracking.link import read_link
 from hpo.tracking.mlflow import MlflowTracker
 from hpo.tracking.spool import Spool
@@ -102,7 +97,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             screen.apply(event)
 
         tags = {f"hpo.{name}": value for name, value in prepared.facts.items()}
-        told, said = _catch_up(spool, [*ledger.records(), *again], tags)
+        told = catch_up(spool, [*ledger.records(), *again], tags)
         search = StudySearch(
             ledger=ledger,
             scheduler=config.search.scheduler.build(config.space, config.seed),
@@ -116,7 +111,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             target=config.budget.target,
             keep=config.checkpoints.keep,
             keep_bytes=config.checkpoints.max_bytes,
-            told={number: steps for (number, replicate), steps in told.items() if replicate == 0},
+            told=told.steps,
             tags=tags,
         )
         checkpoints = folder / CHECKPOINTS
@@ -126,12 +121,12 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         stack.push(lambda kind, error, trace: _broken_off(emit, error))
 
         def confirm() -> Confirmation | None:
-            complete = ranked(search.records, config.mode, config.limits)
+            complete = ranked(search.records, config.mode, search.limits)
             if config.confirm is None or fresh is None or not complete:
                 return None
             confirmation = Confirmation(
                 ledger=fresh,
-                trials=leaders(complete, config.confirm.top, config.limits),
+                trials=leaders(complete, config.confirm.top, search.limits),
                 seeds=config.confirm.seeds,
                 confidence=config.confirm.confidence,
                 metric=config.metric,
@@ -140,10 +135,10 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
                 emit=emit,
                 keep_bytes=config.checkpoints.max_bytes,
                 searched=complete,
-                told={run: steps for run, steps in told.items() if run[1] > 0},
-                said=said,
+                told=told.steps_of_runs,
+                said=told.confirmed,
                 tags=tags,
-                limits=config.limits,
+                limits=search.limits,
             )
             if not confirmation.exhausted:
                 screen.say(f"the search is over; confirming {_named(confirmation.trials, config.confirm.seeds)}")
@@ -209,32 +204,6 @@ def _named(trials: Sequence[TrialRecord], seeds: int) -> str:
     return f"{'trials' if len(names) > 1 else 'trial'} {listed} over {words.count(seeds, 'fresh seed')}"
 
 
-def _catch_up(
-    spool: Spool, records: Sequence[TrialRecord], tags: Mapping[str, str]
-) -> tuple[dict[Run, set[int]], dict[int, Confirmed]]:
-    """Tell of trials that the ledger has and a crash kept from being told. Returns the steps told, by trial and
-    replicate, and what was said of the leaders."""
-    started, ended = set(), set()
-    told: dict[Run, set[int]] = {}
-    said: dict[int, Confirmed] = {}
-    for event in spool.events():
-        if isinstance(event, TrialStarted):
-            started.add((event.number, event.replicate))
-        elif isinstance(event, TrialReported):
-            told.setdefault((event.number, event.replicate), set()).add(event.step)
-        elif isinstance(event, TrialFinished):
-            ended.add((event.number, event.replicate))
-        elif isinstance(event, TrialConfirmed):
-            said[event.confirmed.number] = event.confirmed
-    for record in records:
-        run = (record.number, record.replicate)
-        if record.state.is_finished and run not in ended:
-            if run not in started:
-                spool.append(started_event(record, tags))
-            spool.append(finished_event(record))
-    return told, said
-
-
 def _started(config: StudyConfig, prepared: Prepared, tags: Mapping[str, str]) -> StudyStarted:
     return StudyStarted(
         time=time.time(),
@@ -289,7 +258,9 @@ def _conclude(
         )
     link = read_link(config.folder)
     run_id = link.parent_run_id if link else None
-    outcome = Finish(config, prepared, config.folder, run_id).judge(judged, against, confirmed[0] if confirmed else None)
+    outcome = Finish(config, prepared, config.folder, run_id).judge(
+        judged, against, confirmed[0] if confirmed else None
+    )
     rows = {record.split: record.rows for record in prepared.splits.records}
     return StudySummary(
         study=config.study,
@@ -327,7 +298,8 @@ def _finished(summary: StudySummary, files: tuple[Path, ...]) -> StudyFinished:
         "trials": float(sum(summary.counts.values())),
         **{f"trials_{state}": float(count) for state, count in summary.counts.items()},
         "seconds": summary.seconds,
-        **_confirmed_figures(summary),
+        **(summary.confirmed[0].figures(summary.mode) if summary.confirmed else {}),
+        "optimism_of_leaders": summary.optimism,
     }
     front = ", ".join(str(number) for number in summary.pareto) if len(summary.objectives) > 1 else None
     tags = {"best_trial": str(best.number), "decision": summary.decision, "model": summary.model_uri, "pareto": front}
@@ -337,20 +309,3 @@ def _finished(summary: StudySummary, files: tuple[Path, ...]) -> StudyFinished:
         tags={name: value for name, value in tags.items() if value is not None},
         files=files,
     )
-
-
-def _confirmed_figures(summary: StudySummary) -> dict[str, float | None]:
-    """Of the winner over fresh seeds, and how much too good first scores were on average over the leaders."""
-    if not summary.confirmed:
-        return {}
-    best = summary.confirmed[0]
-    return {
-        "confirmed_mean": best.mean,
-        "confirmed_low": best.low,
-        "confirmed_high": best.high,
-        "confirmed_gain": best.gain,
-        "confirmed_gain_low": best.gain_low,
-        "confirmed_gain_high": best.gain_high,
-        "optimism": best.optimism(summary.mode),
-        "optimism_mean": summary.optimism,
-    }

@@ -26,15 +26,25 @@ class Outcome(Record):
     """What the test split said of one winner, and what became of it. All but `trial` empty where nothing was tested.
 
     model, run_id: where it was registered; the same winner is judged anew for another name or another MLflow.
+    replicate: which of its fresh seeds was judged; 0 where it was not retrained.
     """
 
     trial: int
+    replicate: int = 0
     model: str | None = None
     run_id: str | None = None
     test_best: dict[str, float] | None = None
     test_baseline: dict[str, float] | None = None
     decision: Decision | None = None
     model_uri: str | None = None
+
+    def is_about(self, other: "Outcome") -> bool:
+        return (self.trial, self.replicate, self.model, self.run_id) == (
+            other.trial,
+            other.replicate,
+            other.model,
+            other.run_id,
+        )
 
 
 @dataclass(frozen=True)
@@ -52,11 +62,13 @@ class Finish:
         Raises ModelError (a damaged checkpoint), ServiceError (the registry).
         """
         gate = self.config.promotion
-        asked = Outcome(trial=best.number, model=gate.model if gate else None, run_id=self.run_id)
+        asked = Outcome(
+            trial=best.number, replicate=best.replicate, model=gate.model if gate else None, run_id=self.run_id
+        )
         saved = self.folder / SAVED
         if saved.exists():
             earlier = Outcome.model_validate_json(saved.read_text("utf-8"))
-            if (earlier.trial, earlier.model, earlier.run_id) == (asked.trial, asked.model, asked.run_id):
+            if earlier.is_about(asked):
                 return earlier
         if self.prepared.encoded.test is None or best.checkpoint is None:
             return asked
@@ -160,7 +172,8 @@ class Finish:
             task=task,
             labels=self.prepared.labels,
             examples=self._examples(),
-            tags={"hpo.study": self.config.study, "hpo.trial": str(best.number)},
+            tags={"hpo.study": self.config.study, "hpo.trial": str(best.number)}
+            | ({"hpo.seed": str(best.replicate)} if best.replicate else {}),
             origin=Origin(
                 study=self.config.study,
                 trial=best.number,

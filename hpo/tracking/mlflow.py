@@ -1,12 +1,10 @@
-"""The MLflow mirror of a study: one parent run, one nested child a trial.
+"""The MLflow mirror of a study: one parent run, one nested child a trial, and one nested in that a fresh seed.
 
 Owns what a person sees in MLflow. Applies events so that a second time changes nothing: runs are found by their tags
 before they are created, and metrics carry the time of their event, which makes a repeated one the same row.
 Must not be called on a path that a trial waits for (see spool), and is never read back by the study.
 """
 
-import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +17,7 @@ from hpo.records import (
     StudyFinished,
     StudyStarted,
     StudyStopped,
+    TrialConfirmed,
     TrialFinished,
     TrialReported,
     TrialStarted,
@@ -26,6 +25,7 @@ from hpo.records import (
 )
 from hpo.space import Scalar
 from hpo.tracking import ReplayNeededError, TrackingConfig
+from hpo.tracking.entities import TAG_LIMIT, batches, dataset_input, milliseconds, params_of
 from hpo.tracking.link import Link, make_link
 from hpo.tracking.page import Row, page, varying
 from hpo.tracking.provenance import provenance
@@ -33,13 +33,10 @@ from hpo.tracking.view import KIND_TAG, run_color, view_tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Run
+    from mlflow.entities import Run
 
 _STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAILED: "FAILED"}
-_PARAM_LIMIT = 6_000
-_TAG_LIMIT = 8_000
-_BATCH = 100
-_METRICS_BATCH = 1_000
+_CONFIRMED = ("confirmed_mean", "optimism")
 
 
 class MlflowTracker:
@@ -57,7 +54,7 @@ class MlflowTracker:
         self._experiment_id = ""
         self._parent: str | None = None
         self._lost = False
-        self._children: dict[int, str] = {}
+        self._children: dict[tuple[int, int], str] = {}
         self._provenance: dict[str, str] = {}
 
     def apply(self, event: AnyEvent) -> None:
@@ -86,9 +83,11 @@ class MlflowTracker:
             case TrialStarted():
                 self._start_trial(event)
             case TrialReported():
-                self._log(self._child(event.number, event.time), event.time, event.metrics, event.step)
+                self._log(self._run_of(event), event.time, event.metrics, event.step)
             case TrialFinished():
                 self._finish_trial(event)
+            case TrialConfirmed():
+                self._confirm_trial(event)
             case StudyStopped():
                 self._stop_study(event)
             case StudyFinished():
@@ -106,7 +105,7 @@ class MlflowTracker:
 
     def _stop_study(self, event: StudyStopped) -> None:
         parent = self._parent_run()
-        for run in self._search_children(parent):
+        for run in [*self._search_children(parent), *self._search_seeds(parent)]:
             if run.info.status == "RUNNING":
                 self._set_status(run.info.run_id, "SCHEDULED")
         tags = self._summary_tags(parent) | {"hpo.status": "stopped", "hpo.reason": event.reason}
@@ -115,30 +114,32 @@ class MlflowTracker:
 
     def _finish_study(self, event: StudyFinished) -> None:
         parent = self._parent_run()
-        for run in self._search_children(parent):
+        for run in [*self._search_children(parent), *self._search_seeds(parent)]:
             if run.info.status in ("RUNNING", "SCHEDULED"):  # left by a crash, and the budget needed it no more
                 self._log(run.info.run_id, event.time, tags={"hpo.reason": "the study finished without it"})
-                self._client.set_terminated(run.info.run_id, "KILLED", _milliseconds(event.time))
+                self._client.set_terminated(run.info.run_id, "KILLED", milliseconds(event.time))
         tags = self._summary_tags(parent, event) | {"hpo.status": "finished"}
         self._log(parent, event.time, event.metrics, tags=tags | event.tags)
         for path in event.files:
             if path.is_file():
                 self._client.log_artifact(parent, str(path))
-        self._client.set_terminated(parent, "FINISHED", _milliseconds(event.time))
+        self._client.set_terminated(parent, "FINISHED", milliseconds(event.time))
 
     def _summary_tags(self, parent: str, event: StudyFinished | None = None) -> dict[str, str]:
         """What the trials say together: the names that vary, the winner's params, the page. Updates the view."""
         study = self._study
         if study is None:
             return {}
-        rows = [_row(run, study.metric) for run in self._search_children(parent)]
+        runs = self._search_children(parent)
+        rows = [_row(run, study.metric) for run in runs]
         rows = sorted((row for row in rows if row.number >= 0), key=lambda row: row.number)
         searched = _names(study.tags.get("hpo.searched")) or varying(rows)
         tags = {"mlflow.note.content": page(study, rows, searched, view_path(self._experiment_id, parent), event)}
         tags |= {"hpo.searched": ", ".join(searched)} if searched else {}
         everywhere = [name for name in searched if all(name in row.params for row in rows)]
         self._client.set_experiment_tag(
-            self._experiment_id, *view_tag(parent, study.metric, study.mode, searched, everywhere)
+            self._experiment_id,
+            *view_tag(parent, study.metric, study.mode, searched, everywhere, _also_shown(runs)),
         )
         best = _best_trial(event) if event else None
         winner = next((row for row in rows if row.number == best), None)
@@ -165,15 +166,16 @@ class MlflowTracker:
             parent = str(runs[0].info.run_id)
         else:
             tags = {"hpo.id": link.id, "hpo.kind": "study", "hpo.study": study.study} | self._provenance
-            start = _milliseconds(study.time)
+            start = milliseconds(study.time)
             run = self._client.create_run(self._experiment_id, start, tags, run_name=study.study)
             parent = str(run.info.run_id)
         if parent != link.parent_run_id:
             Link(link.id, self._experiment_id, parent).save(self._folder)
         self._children = {}
-        for run in reversed(self._search_children(parent)):  # should there be two of one trial, the older one is it
+        known = [*self._search_children(parent), *self._search_seeds(parent)]
+        for run in reversed(known):  # should there be two of one trial, the older one is it
             if (number := _number(run)) >= 0:
-                self._children[number] = str(run.info.run_id)
+                self._children[number, _replicate(run)] = str(run.info.run_id)
         self._parent = parent
         return parent
 
@@ -207,39 +209,70 @@ class MlflowTracker:
     # Trials
 
     def _start_trial(self, event: TrialStarted) -> None:
-        child = self._child(event.number, event.time)
+        child = self._run_of(event)
         self._set_status(child, "RUNNING")
         self._log(child, event.time, tags={"hpo.origin": event.origin} | event.tags, params=event.params)
         if self._study is not None:
             self._log_datasets(child, [own for own in self._study.datasets if own.split != "test"])
 
     def _finish_trial(self, event: TrialFinished) -> None:
-        child = self._child(event.number, event.time)
-        tags = {"hpo.state": str(event.state)} | ({"hpo.reason": event.reason[-_TAG_LIMIT:]} if event.reason else {})
+        child = self._run_of(event)
+        tags = {"hpo.state": str(event.state)} | ({"hpo.reason": event.reason[-TAG_LIMIT:]} if event.reason else {})
         self._log(child, event.time, event.metrics, tags=tags)  # at step 0: the UI draws bars and no lone points
-        self._client.set_terminated(child, _STATUS.get(event.state, "FAILED"), _milliseconds(event.time))
+        self._client.set_terminated(child, _STATUS.get(event.state, "FAILED"), milliseconds(event.time))
+
+    def _confirm_trial(self, event: TrialConfirmed) -> None:
+        one = event.confirmed
+        tags = {"hpo.confirmed": "out" if one.is_out else "confirmed", "hpo.seeds": str(len(one.values))}
+        self._log(self._child(one.number, event.time), event.time, one.figures(event.mode), tags=tags)
+
+    def _run_of(self, event: TrialStarted | TrialReported | TrialFinished) -> str:
+        """That of the trial, or of its retraining over fresh seeds."""
+        if event.replicate == 0:
+            return self._child(event.number, event.time)
+        return self._seed_run(event.number, event.replicate, event.time)
 
     def _child(self, number: int, time: float) -> str:
         """The run of a trial, created where there is none yet."""
         parent = self._parent_run()
-        if number not in self._children:
-            study = self._study.study if self._study else ""
-            tags = {"mlflow.parentRunId": parent, "hpo.kind": "trial", "hpo.trial": str(number), "hpo.study": study}
-            tags["mlflow.runColor"] = run_color(number)
-            run = self._client.create_run(
-                self._experiment_id, _milliseconds(time), tags | self._provenance, run_name=f"trial-{number:04}"
-            )
-            self._children[number] = str(run.info.run_id)
-        return self._children[number]
+        if (number, 0) not in self._children:
+            tags = {"mlflow.parentRunId": parent, "hpo.kind": "trial"}
+            self._children[number, 0] = self._create(number, time, tags, f"trial-{number:04}")
+        return self._children[number, 0]
+
+    def _seed_run(self, number: int, replicate: int, time: float) -> str:
+        """Nested in its trial's run; with a kind of its own, so that whoever counts trials does not find it."""
+        trial = self._child(number, time)
+        if (number, replicate) not in self._children:
+            tags = {"mlflow.parentRunId": trial, "hpo.kind": "seed", "hpo.seed": str(replicate)}
+            tags["hpo.study_run"] = self._parent_run()
+            name = f"trial-{number:04}-seed-{replicate}"
+            self._children[number, replicate] = self._create(number, time, tags, name)
+        return self._children[number, replicate]
+
+    def _create(self, number: int, time: float, tags: Mapping[str, str], name: str) -> str:
+        study = self._study.study if self._study else ""
+        common = {"hpo.trial": str(number), "hpo.study": study, "mlflow.runColor": run_color(number)}
+        run = self._client.create_run(
+            self._experiment_id, milliseconds(time), {**tags, **common, **self._provenance}, run_name=name
+        )
+        return str(run.info.run_id)
 
     def _search_children(self, parent: str) -> "list[Run]":
-        """All of them, the oldest first."""
+        """The trials, the oldest first."""
+        return self._search(f"tags.`mlflow.parentRunId` = '{parent}' and tags.`hpo.kind` = 'trial'")
+
+    def _search_seeds(self, parent: str) -> "list[Run]":
+        """The retrainings of all trials, the oldest first."""
+        return self._search(f"tags.`hpo.study_run` = '{parent}' and tags.`hpo.kind` = 'seed'")
+
+    def _search(self, condition: str) -> "list[Run]":
         found: list[Run] = []
         token: str | None = None
         while True:
             runs = self._client.search_runs(
                 [self._experiment_id],
-                f"tags.`mlflow.parentRunId` = '{parent}' and tags.`hpo.kind` = 'trial'",
+                condition,
                 order_by=["attributes.start_time ASC"],
                 max_results=1_000,
                 page_token=token,
@@ -262,26 +295,16 @@ class MlflowTracker:
     ) -> None:
         """One `log_batch` where MLflow's limits allow it. A param that the run has with another value becomes a tag:
         MLflow's params never change, but an extended study's do."""
-        from mlflow.entities import Metric, Param, RunTag
-
-        tags = dict(tags or {})
-        values = {_key(name): str(value)[:_PARAM_LIMIT] for name, value in (params or {}).items()}
+        tags, values = dict(tags or {}), params_of(params or {})
         if values:
             there = self._client.get_run(run_id).data.params
             tags |= {f"hpo.now.{name}": value for name, value in values.items() if there.get(name, value) != value}
             values = {name: value for name, value in values.items() if name not in there}
-        own_metrics = [Metric(_key(name), value, _milliseconds(time), step) for name, value in (metrics or {}).items()]
-        own_params = [Param(name, value) for name, value in values.items()]
-        own_tags = [RunTag(_key(name), str(value)[:_TAG_LIMIT]) for name, value in tags.items()]
-        while own_metrics or own_params or own_tags:
-            self._client.log_batch(
-                run_id, own_metrics[: _METRICS_BATCH - 2 * _BATCH], own_params[:_BATCH], own_tags[:_BATCH]
-            )
-            own_metrics = own_metrics[_METRICS_BATCH - 2 * _BATCH :]
-            own_params, own_tags = own_params[_BATCH:], own_tags[_BATCH:]
+        for batch in batches(time, metrics or {}, step, values, tags):
+            self._client.log_batch(run_id, *batch)
 
     def _log_datasets(self, run_id: str, datasets: Iterable[DatasetRecord]) -> None:
-        inputs = [_dataset_input(own) for own in datasets]
+        inputs = [dataset_input(own) for own in datasets]
         if inputs:
             self._client.log_inputs(run_id, inputs)
 
@@ -301,6 +324,16 @@ def _number(run: "Run") -> int:
     return int(text) if text.isdecimal() else -1
 
 
+def _replicate(run: "Run") -> int:
+    text = run.data.tags.get("hpo.seed", "")
+    return int(text) if text.isdecimal() else 0
+
+
+def _also_shown(runs: "Iterable[Run]") -> tuple[str, ...]:
+    """Metrics that some trials have, and that are worth a column then."""
+    return tuple(name for name in _CONFIRMED if any(name in run.data.metrics for run in runs))
+
+
 def _best_trial(event: StudyFinished) -> int | None:
     text = event.tags.get("best_trial", "")
     if text.isdecimal():
@@ -311,29 +344,3 @@ def _best_trial(event: StudyFinished) -> int | None:
 
 def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
-
-
-def _dataset_input(record: DatasetRecord) -> "DatasetInput":
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    columns = [{"name": name, "type": kind, "required": True} for name, kind in record.columns.items()]
-    return DatasetInput(
-        Dataset(
-            name=f"{record.name}-{record.split}"[:500],
-            digest=record.digest[:12],  # the whole is in the profile: columns are narrow
-            source_type="local",
-            source=json.dumps({"uri": record.source})[:65_000],
-            schema=json.dumps({"mlflow_colspec": columns}),
-            profile=json.dumps({"num_rows": record.rows, "sha256": record.digest}),
-        ),
-        tags=[InputTag("mlflow.data.context", record.split)],
-    )
-
-
-def _key(name: str) -> str:
-    """MLflow takes letters, digits and `_-. :/` in names."""
-    return re.sub(r"[^\w\-. :/]", "_", name)[:250]
-
-
-def _milliseconds(time: float) -> int:
-    return int(time * 1_000)

@@ -67,14 +67,23 @@ def _winner(study: StudyStarted, finished: StudyFinished) -> str:
     metric, figures, tags = study.metric, finished.metrics, finished.tags
     if "best_trial" not in tags or f"best_{metric}" not in figures:
         return "**No trial won.**"
-    text = f"**Trial {tags['best_trial']} won: {metric} {figures[f'best_{metric}']:.4f}**"
-    text += _default(figures.get(f"default_{metric}"))
+    if (mean := figures.get("confirmed_mean")) is not None:
+        text = f"**Trial {tags['best_trial']} won: {metric} {mean:.4f}**{_between(figures)} on average over fresh seeds"
+        text += f" (first score {figures[f'best_{metric}']:.4f})"
+    else:
+        text = f"**Trial {tags['best_trial']} won: {metric} {figures[f'best_{metric}']:.4f}**"
+        text += _default(figures.get(f"default_{metric}"))
     if (test := figures.get(f"test_{metric}")) is not None:
         text += f", on the test rows {test:.4f}{_default(figures.get(f'default_test_{metric}'))}"
     if "model" in tags:
         verdict = {"promote": ", promoted", "keep": ", not promoted"}.get(tags.get("decision", ""), "")
         text += f". It is `{tags['model']}`{verdict}"
     return f"{text}."
+
+
+def _between(figures: Mapping[str, float]) -> str:
+    low, high = figures.get("confirmed_low"), figures.get("confirmed_high")
+    return "" if low is None or high is None else f", {low:.4f} to {high:.4f},"
 
 
 def _default(value: float | None) -> str:

@@ -25,21 +25,34 @@ def run_color(number: int) -> str:
 
 
 def view_tag(
-    parent_run_id: str, metric: str, mode: str, searched: Sequence[str], everywhere: Sequence[str]
+    parent_run_id: str,
+    metric: str,
+    mode: str,
+    searched: Sequence[str],
+    everywhere: Sequence[str],
+    more: Sequence[str] = (),
 ) -> tuple[str, str]:
     """Name and value of the tag under which `parent_run_id` keeps the view. The last names go where all do not fit.
 
-    everywhere: those of `searched` that every trial has; the charts would leave out trials that lack one.
+    everywhere: those of `searched` that every trial has; the charts would leave out trials that lack one. more:
+    metrics with a column beside the searched one.
     """
     columns, axes = list(searched), list(everywhere)
-    while len(text := json.dumps(_view(parent_run_id, metric, mode, columns, axes), separators=(",", ":"))) > TAG_LIMIT:
+    while len(text := _text(_view(parent_run_id, metric, mode, columns, axes, more))) > TAG_LIMIT:
         (columns if len(columns) >= len(axes) else axes).pop()
     return f"{VIEW_TAG}{parent_run_id}", text
 
 
-def _view(parent_run_id: str, metric: str, mode: str, searched: Sequence[str], axes: Sequence[str]) -> dict[str, Any]:
+def _text(view: dict[str, Any]) -> str:
+    return json.dumps(view, separators=(",", ":"))
+
+
+def _view(
+    parent_run_id: str, metric: str, mode: str, searched: Sequence[str], axes: Sequence[str], more: Sequence[str]
+) -> dict[str, Any]:
     best = f"best_{metric}"
-    columns = [f"metrics.`{best}`", *(f"params.`{name}`" for name in searched), "tags.`hpo.state`", "tags.`hpo.origin`"]
+    columns = [f"metrics.`{name}`" for name in (best, *more)]
+    columns += [*(f"params.`{name}`" for name in searched), "tags.`hpo.state`", "tags.`hpo.origin`"]
     wide = [{"type": "PARALLEL", "selectedParams": list(axes), "selectedMetrics": [best], "showAllRuns": True}]
     small: list[dict[str, Any]] = [
         {"type": "LINE", "metricKey": metric, "lineSmoothness": 0, "useGlobalLineSmoothing": True, "xAxisKey": "step"},

@@ -1,0 +1,58 @@
+"""The closing words where the winner was confirmed over fresh seeds."""
+
+import pytest
+
+from hpo.records import Confirmed
+from hpo.report.summary import summary_markdown, summary_text
+
+WINNER = Confirmed(
+    number=10,
+    origin="tpe",
+    first=0.7751,
+    values=(0.75, 0.76, 0.77),
+    mean=0.76,
+    low=0.7352,
+    high=0.7848,
+    gain=0.03,
+    gain_low=-0.004,
+    gain_high=0.064,
+)
+DEFAULT = Confirmed(
+    number=0, origin="default", first=0.74, values=(0.72, 0.73, 0.74), mean=0.73, low=0.7052, high=0.7548
+)
+
+
+@pytest.fixture
+def confirmed(summary):
+    return summary.model_copy(update={"confirmed": (WINNER, DEFAULT)})
+
+
+def test_a_confirmed_winner_is_said_by_its_mean_with_what_tuning_bought_and_how_lucky_it_was(confirmed):
+    text = summary_text(confirmed)
+    assert "confirmed   accuracy 0.7600 (95 %: 0.7352 to 0.7848), the mean over 3 fresh seeds on 400 rows\n" in text
+    assert "the default reaches 0.7300 on the same seeds: +3.0 points (95 %: -0.4 to +6.4)\n" in text
+    assert "its first score, 0.7751, was 1.5 points too good; those of all leaders on average 1.5 points" in text
+    assert "\n  validation" not in text
+    assert "the mean over 3 fresh seeds" in summary_markdown(confirmed)
+
+
+def test_a_confirmed_default_bought_nothing(confirmed):
+    text = summary_text(confirmed.model_copy(update={"best": confirmed.baseline, "confirmed": (DEFAULT, WINNER)}))
+    assert "the default configuration won, so tuning bought nothing" in text
+    assert "on the same seeds" not in text
+
+
+def test_one_seed_has_no_interval_to_say(confirmed):
+    bare = {"low": None, "high": None, "gain_low": None, "gain_high": None, "values": (0.76,)}
+    text = summary_text(confirmed.model_copy(update={"confirmed": (WINNER.model_copy(update=bare), DEFAULT)}))
+    assert "accuracy 0.7600, the mean over 1 fresh seed on 400 rows" in text
+    assert "+3.0 points\n" in text
+
+
+def test_a_loss_below_its_first_value_was_too_bad_and_has_no_points(confirmed):
+    better = WINNER.model_copy(update={"first": 0.31, "mean": 0.30, "gain": 0.02, "gain_low": 0.01, "gain_high": 0.03})
+    default = DEFAULT.model_copy(update={"first": 0.33, "mean": 0.32})
+    changes = {"metric": "loss", "mode": "min", "confirmed": (better, default)}
+    text = summary_text(confirmed.model_copy(update=changes))
+    assert "+0.0200 (95 %: +0.0100 to +0.0300)" in text
+    assert "its first score, 0.3100, was 0.0100 too bad" in text
