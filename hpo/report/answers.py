@@ -134,9 +134,11 @@ def _sure(summary: StudySummary) -> Tile:
     if own is None:
         return Tile("How sure", "one seed", "not retrained over fresh seeds: the score holds some luck")
     seeds = words.count(len(own.values), "fresh seed")
-    worse = own.first - own.mean if summary.mode == "max" else own.mean - own.first
-    luck = words.gain(summary.metric, own.first, own.mean)
-    optimism = f"the first score was {luck} off, {'too good' if worse > 0 else 'not too good'}"
+    luck = own.first - own.mean if summary.mode == "max" else own.mean - own.first
+    size = words.gain(summary.metric, abs(luck), 0.0).lstrip("+")
+    optimism = (
+        f"the first score was {size} {'too good' if luck > 0 else 'worse'}" if luck else "as good as its first score"
+    )
     if own.low is None or own.high is None:
         return Tile("How sure", words.metric_value(own.mean), f"mean of {seeds}, no interval; {optimism}")
     interval = f"{own.low:.3f} to {own.high:.3f}"

@@ -190,20 +190,22 @@ def draw_cost(trials: Sequence[TrialRecord]) -> Figure | None:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    rows = [(f"{spent.state}", spent.epochs, COLORS.get(spent.state, MUTED), "") for spent in spending(trials)]
-    saved = spared(trials).epochs
-    if not sum(epochs for _, epochs, _, _ in rows):
+    rows = [(str(spent.state), spent.epochs, COLORS.get(spent.state, MUTED)) for spent in spending(trials)]
+    if not sum(epochs for _, epochs, _ in rows):
         return None
-    for name, epochs, color, pattern in [*rows, *([("spared", saved, MUTED, "/")] if saved else [])]:
+    saved = spared(trials).epochs
+    for name, epochs, color in [*rows, *([("spared", saved, BAND)] if saved else [])]:
         figure.add_bar(
             x=[epochs],
             y=["epochs"],
             orientation="h",
             name=name,
-            marker={"color": color, "pattern": {"shape": pattern, "fgcolor": color, "fillmode": "replace"}},
-            text=[f"{epochs:.1f}"],
+            marker={"color": color},
+            text=[f"{epochs:,.1f}"],
+            textposition="inside",
             textangle=0,
             insidetextanchor="middle",
+            insidetextfont={"color": INK if name == "spared" else CARD},
             hovertemplate=f"{name}: %{{x:.1f}} epochs<extra></extra>",
         )
     figure.update_layout(barmode="stack")

@@ -17,10 +17,13 @@ from hpo.report.findings import (
     survivors,
 )
 from hpo.report.look import COLORS, COMPLETE, INK, MARKERS, MUTED, PRUNED, STAR, WINNER, Figure, finish, plain
-from hpo.space import Choice, Varying
+from hpo.space import Choice, IntRange, Varying
 
 GOLDEN = 0.618
 """Multiples of it, taken modulo 1, lie apart: a spread that is the same every time."""
+
+ORDER = ("winner", "complete", "failed", "pruned")
+"""Of a legend."""
 
 MOST_CURVES = 400
 """Curves drawn: those of the best complete trials, and of stopped ones by their number."""
@@ -77,7 +80,7 @@ def draw_importance(shares: Mapping[str, float]) -> Figure | None:
     figure.update_xaxes(visible=False, range=[0, 1.12 * max(shares.values())])
     figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
     figure.update_layout(bargap=0.35)
-    return finish(figure, height=60 + 36 * len(names))
+    return finish(figure, height=30 + 36 * len(names), below=10)
 
 
 def draw_slices(
@@ -112,8 +115,12 @@ def draw_slices(
             figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, range=ends, **axis)
         else:
             scale: dict[str, Any] = {"nticks": 6}
+            if isinstance(own, IntRange):
+                scale = {"tickformat": "d", "dtick": max(1, (own.high - own.low) // 5)}
             if own.log:
-                scale = {"type": "log", "exponentformat": "e", "dtick": "D2" if own.high < 30 * own.low else 1}
+                scale = {"type": "log", "dtick": "D2" if own.high < 30 * own.low else 1}
+                if own.high <= 1:
+                    scale["tickformat"] = ".0e"
             figure.update_xaxes(**axis, **scale)
         if column == 1:
             figure.update_yaxes(title=plain(summary.metric), row=row, col=column)
@@ -236,7 +243,7 @@ def _add_states(
             groups.setdefault(str(trial.state), []).append((place, foot, trial))
         elif trial.state in MARKERS and value is not None:
             groups.setdefault(str(trial.state), []).append((place, value, trial))
-    for name in (TrialState.PRUNED.value, TrialState.FAILED.value, TrialState.COMPLETE.value, "winner"):
+    for name in reversed(ORDER):  # the winner lies on top
         if own := groups.get(name):
             figure.add_scatter(
                 x=[place for place, _, _ in own],
@@ -245,6 +252,7 @@ def _add_states(
                 mode="markers",
                 name=name,
                 legendgroup=name,
+                legendrank=ORDER.index(name),
                 showlegend=legend,
                 marker=STAR if name == "winner" else MARKERS[TrialState(name)],
                 hovertemplate="trial %{customdata[0]}%{customdata[1]}<extra></extra>",

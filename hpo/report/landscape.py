@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hpo.records import StudySummary, TrialRecord, TrialState
+from hpo.records import StudySummary, TrialRecord
 from hpo.report import words
 from hpo.report.findings import best_first, last_value
-from hpo.report.look import COMPLETE, INK, MUTED, WINNER, Figure, finish, plain
+from hpo.report.look import CARD, COMPLETE, INK, MUTED, WINNER, Figure, finish, plain
 from hpo.space import Choice, IntRange, Varying
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 FEWEST = 8
 """Trials below which no importance is said: the best tenth of them would be one."""
+
+SPARSE = 5
+"""Different values up to which a range is drawn like a choice."""
+
+NUMBER = "\uffff"
+"""A param that all trials have in memory: their number, by which a line of Optuna is known again. Sorts last."""
 
 LEADERS = 0.1
 """The part of the trials that counts as the best."""
@@ -43,7 +49,7 @@ def importances(
         if count < FEWEST or len(names) < 2 or len({trial.value for trial in study.trials}) < 2:
             return {}
         evaluator = PedAnovaImportanceEvaluator(target_quantile=min(max(LEADERS, 5 / count), 0.5))
-        found = get_param_importances(study, evaluator=evaluator)
+        found = get_param_importances(study, evaluator=evaluator, params=list(names))
     shares = {names[name]: share for name, share in found.items()}
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
@@ -59,13 +65,13 @@ def draw_parallel(
         study, names = _in_memory(summary, trials, varying)
         if not names or len(study.trials) < 2:
             return None
-        theirs = plot_parallel_coordinate(study, params=list(names), target_name=plain(summary.metric))
+        theirs = plot_parallel_coordinate(study, params=[*names, NUMBER], target_name=plain(summary.metric))
     integers = {short for short, name in names.items() if isinstance(varying[name], IntRange)}
     ranked = [trial.number for trial in best_first(summary, trials) if last_value(trial) is not None]
     won = [summary.best.number]
     leaders = [number for number in ranked[: max(1, round(LEADERS * len(ranked)))] if number not in won]
     others = [number for number in ranked if number not in (*won, *leaders)]
-    lines = dict(zip((trial.user_attrs["number"] for trial in study.trials), theirs.data, strict=False))
+    lines = _by_number(theirs, [trial.params[NUMBER] for trial in study.trials])
     figure = go.Figure(layout=theirs.layout)
     for layer, numbers, color, width in (
         ("others", others, MUTED, 1.0),
@@ -75,12 +81,12 @@ def draw_parallel(
         numbers = [number for number in numbers if number in lines]
         if numbers:  # one trace a layer, its lines apart by a gap: a thousand traces would take a browser seconds
             figure.add_scatter(
-                x=[place for number in numbers for place in (*lines[number].x, None)],
-                y=[place for number in numbers for place in (*lines[number].y, None)],
+                x=[place for number in numbers for place in (*lines[number].x[:-1], None)],
+                y=[place for number in numbers for place in (*lines[number].y[:-1], None)],
                 customdata=[
                     row
                     for number in numbers
-                    for row in (*((*said, number) for said in lines[number].customdata), ("", "", ""))
+                    for row in (*((*said, number) for said in lines[number].customdata[:-1]), ("", "", ""))
                 ],
                 mode="lines",
                 name=layer,
@@ -88,9 +94,14 @@ def draw_parallel(
                 opacity=0.5 if layer == "others" else 1.0,
                 hovertemplate="trial %{customdata[2]}<br>%{customdata[0]} %{customdata[1]}<extra></extra>",
             )
-    whole = {place for place, label in enumerate(figure.layout.xaxis.ticktext) if label in integers}
-    figure.layout.annotations = [one for one in figure.layout.annotations if one.x not in whole or "." not in one.text]
-    figure.update_annotations(font={"size": 11, "color": INK})
+    axes = figure.layout.xaxis.ticktext[:-1]
+    figure.layout.xaxis.update(ticktext=axes, tickvals=list(range(len(axes))), range=(-0.2, len(axes) - 0.8))
+    figure.layout.shapes = figure.layout.shapes[:-1]
+    whole = {place for place, label in enumerate(axes) if label in integers}
+    figure.layout.annotations = [
+        one for one in figure.layout.annotations if one.x < len(axes) and (one.x not in whole or "." not in one.text)
+    ]
+    figure.update_annotations(font={"size": 11, "color": INK}, bgcolor=CARD, opacity=0.85, borderpad=0)
     figure.update_shapes(line={"color": MUTED, "width": 1})
     return finish(figure, height=400, legend=True)
 
@@ -101,14 +112,11 @@ def draw_contour(
     """The metric over two ranges; None where too few trials span them."""
     from optuna.visualization import plot_contour
 
-    if any(name not in varying or isinstance(varying[name], Choice) for name in pair):
-        return None
     both = [trial for trial in trials if all(name in trial.params for name in pair)]
     with _quiet():
         study, names = _in_memory(summary, both, varying)
-        spans = [len({trial.params.get(name) for trial in study.trials}) for name in names]
         short = {full: name for name, full in names.items()}
-        if len(study.trials) < FEWEST or min(spans) < 2 or not all(name in short for name in pair):
+        if len(study.trials) < FEWEST or not all(name in short for name in pair):
             return None
         figure = plot_contour(study, params=[short[name] for name in pair], target_name=plain(summary.metric))
     figure.update_traces(
@@ -137,12 +145,23 @@ def draw_contour(
             marker={"symbol": "star", "size": 17, "color": WINNER, "line": {"width": 1, "color": "#000000"}},
             hovertemplate=f"trial {best.number}, the winner<extra></extra>",
         )
+    for axis in (figure.layout.xaxis, figure.layout.yaxis):
+        if axis.type == "log":
+            axis.update(dtick=1, tickformat=".0e")
     return finish(figure, height=420)
 
 
-def is_choice(own: Varying) -> bool:
-    """Whether it is no range, so that nothing lies between its values."""
-    return isinstance(own, Choice)
+def _by_number(figure: Figure, numbers: Sequence[int]) -> dict[int, Any]:
+    """Optuna's lines by the trials' numbers, whatever order it draws them in."""
+    low, high = min(numbers), max(numbers)
+    lines = [trace for trace in figure.data if trace.mode == "lines" and trace.customdata is not None]
+    return {round(low + trace.y[-1] * (high - low)): trace for trace in lines}
+
+
+def spans(trials: Sequence[TrialRecord], own: Varying, name: str) -> bool:
+    """Whether it is a range that the trials fill, so that something lies between its values."""
+    tried = {trial.params[name] for trial in trials if name in trial.params}
+    return not isinstance(own, Choice) and len(tried) > SPARSE
 
 
 def _in_memory(
@@ -150,6 +169,7 @@ def _in_memory(
 ) -> "tuple[Study, dict[str, str]]":
     """All trials with a value, and the names of their params by the short ones that the figures show."""
     import optuna
+    from optuna.distributions import IntDistribution
 
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -163,7 +183,10 @@ def _in_memory(
         for name in varying
         if len({str(trial.params[name]) for trial in usable if name in trial.params}) > 1
     }
-    spread = {short: _distribution(varying[name], name, usable) for short, name in names.items()}
+    spread: dict[str, BaseDistribution] = {
+        short: _distribution(varying[name], name, usable) for short, name in names.items()
+    }
+    spread[NUMBER] = IntDistribution(0, max((trial.number for trial in usable), default=0))
     study.add_trials([_frozen(trial, names, spread) for trial in usable])
     return study, names
 
@@ -171,7 +194,7 @@ def _in_memory(
 def _frozen(trial: TrialRecord, names: Mapping[str, str], spread: "Mapping[str, BaseDistribution]") -> "FrozenTrial":
     import optuna
 
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = {NUMBER: trial.number}
     for short, name in names.items():
         if name in trial.params:
             value = trial.params[name]
@@ -181,7 +204,6 @@ def _frozen(trial: TrialRecord, names: Mapping[str, str], spread: "Mapping[str, 
         value=last_value(trial),
         params=params,
         distributions={short: spread[short] for short in params},
-        user_attrs={"number": trial.number, "pruned": trial.state is TrialState.PRUNED},
     )
 
 

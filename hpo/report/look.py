@@ -30,22 +30,29 @@ def plain(text: Scalar) -> str:
     return html.escape(str(text), quote=False)
 
 
-def finish(figure: Figure, *, height: int, legend: bool = False) -> Figure:
-    """The one layout of all figures; the page sets the fonts and the colours of axes."""
+def finish(figure: Figure, *, height: int, legend: bool = False, below: int = 56) -> Figure:
+    """The one layout of all figures. below: pixels for the words of the horizontal axis."""
     figure.update_layout(
         title=None,
         template="none",
         height=height,
-        margin={"l": 64, "r": 20, "t": 44 if legend else 14, "b": 52},
+        margin={"l": 64, "r": 20, "t": 44 if legend else 14, "b": below},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
         hoverlabel={"bgcolor": CARD, "bordercolor": GRID, "font": {"color": INK}},
         showlegend=legend,
-        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom", "title": None},
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom", "traceorder": "normal"},
         hovermode="closest",
     )
-    axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": True, "tickcolor": GRID}
+    axis: dict[str, Any] = {
+        "gridcolor": GRID,
+        "linecolor": GRID,
+        "zeroline": False,
+        "automargin": True,
+        "tickcolor": GRID,
+    }
+    axis["title"] = {"font": {"size": 13, "color": MUTED}, "standoff": 8}
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
     return figure

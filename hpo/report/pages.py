@@ -105,7 +105,7 @@ def _commands(summary: StudySummary) -> list[str]:
 
 def _params(summary: StudySummary, background: Background) -> list[tuple[str, str, bool]]:
     """(name, value, whether it was searched) of the winner, the searched ones first."""
-    params: dict[str, Scalar] = dict(summary.best.params)
+    params: dict[str, Scalar] = summary.best.final_params
     rows = [(name, words.short_value(value, 3), name in background.varying) for name, value in params.items()]
     return sorted(rows, key=lambda row: not row[2])
 

@@ -45,6 +45,13 @@ class Table:
     rows: tuple[Line, ...]
     sortable: bool = False
 
+    def is_number(self, column: int) -> bool:
+        """Whether a column holds numbers, or nothing."""
+        cells = [row.cells[column] for row in self.rows]
+        return any(cell.number is not None for cell in cells) and all(
+            cell.number is not None or not cell.text.strip("-") for cell in cells
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Section:

@@ -52,8 +52,8 @@ def _winner(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
     if own is not None:
         off = words.gain(summary.metric, own.first, own.mean)
         paragraphs.append(
-            f"The {len(summary.confirmed)} leaders of the search were trained again over fresh seeds, and the winner "
-            f"is named by its mean. It was chosen for a first score of {words.metric_value(own.first)}; fresh seeds "
+            "The leaders of the search were trained again over fresh seeds, and the winner is named by its mean. "
+            f"It was chosen for a first score of {words.metric_value(own.first)}; fresh seeds "
             f"make it {words.metric_value(own.mean)}. The difference ({off}) is the optimism of choosing the best."
         )
     else:
@@ -188,7 +188,7 @@ def _params(summary: StudySummary, trials: Sequence[TrialRecord], background: Ba
     if figure := landscape.draw_parallel(summary, trials, varying):
         caption = "One line a trial; None stands for a param that a trial does not have."
         shown.append(Chart("parallel", figure, caption, f"Params of {words.count(len(trials), 'trial')} as lines"))
-    pair = [name for name in shares if not landscape.is_choice(varying[name])][:2]
+    pair = [name for name in shares if landscape.spans(trials, varying[name], name)][:2]
     if len(pair) == 2 and (figure := landscape.draw_contour(summary, trials, varying, (pair[0], pair[1]))):
         caption = f"{summary.metric} over the two ranges that matter most, filled in between the trials (dots)."
         shown.append(Chart("contour", figure, caption, f"{summary.metric} over {pair[0]} and {pair[1]}"))
@@ -225,7 +225,8 @@ def _curves(summary: StudySummary, trials: Sequence[TrialRecord], background: Ba
             for rung in rungs
         )
         tables.append(Table("Survivors by rung", ("part of the training", "reached", "stopped here"), rows))
-        points = [f"{reason}: {words.count(count, 'trial')}" for reason, count in prunings(trials).most_common(6)]
+        kinds = prunings(trials).most_common(6)
+        points = [f"{reason}: {words.count(count, 'trial')}" for reason, count in kinds if len(kinds) > 1]
     return Section("curves", "Learning curves", (), tuple(points), tuple(shown), tuple(tables)) if shown else None
 
 

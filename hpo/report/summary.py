@@ -71,7 +71,7 @@ def _headline(summary: StudySummary) -> str:
 
 def _parts(summary: StudySummary) -> list[tuple[str, str]]:
     best = summary.best
-    params = ", ".join(f"{name} {words.short_value(value, 3)}" for name, value in best.params.items())
+    params = ", ".join(f"{name} {words.short_value(value, 3)}" for name, value in best.final_params.items())
     scored = ("confirmed", _confirmed(summary)) if summary.confirmed else ("validation", _validation(summary))
     parts = [("winner", f"trial {best.number} ({best.origin})\n{params}"), scored]
     if test := _test(summary):

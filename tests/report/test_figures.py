@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from hpo.report.figures import draw_curves, draw_params, draw_trials, write_report
+from hpo.report.figures import draw_curves, draw_params, draw_pictures, draw_trials
 from hpo.space import Choice
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -12,32 +12,19 @@ def labels(figure):
     return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
-def test_the_report_is_a_page_and_three_figures(tmp_path, summary, trials, space):
-    page, *figures = write_report(tmp_path, summary, trials, space.varying)
-    assert page == tmp_path / "report.md"
-    assert [path.name for path in figures] == ["trials.png", "params.png", "curves.png"]
-    text = page.read_text()
-    for path in figures:
-        assert path.read_bytes().startswith(PNG)
-        assert f"(figures/{path.name})" in text
-    assert "| 10 | 0.7751 |" in text
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == sorted(
-        path.name for path in (page, *figures)
-    )
-
-
-def test_the_same_trials_give_the_same_bytes(tmp_path, summary, trials, space):
-    first = [path.read_bytes() for path in write_report(tmp_path, summary, trials, space.varying)]
-    assert first == [path.read_bytes() for path in write_report(tmp_path, summary, trials, space.varying)]
+def test_a_study_has_three_pictures(summary, trials, space):
+    pictures = draw_pictures(summary, trials, space.varying)
+    assert list(pictures) == ["report-trials.png", "report-params.png", "report-curves.png"]
+    assert all(content.startswith(PNG) and caption for content, caption in pictures.values())
 
 
 def test_every_state_is_drawn_and_named(summary, trials):
     assert labels(draw_trials(summary, trials)) == ["complete", "pruned", "failed", "winner", "best so far", "default"]
 
 
-def test_a_study_of_one_trial_can_be_drawn(tmp_path, summary, trials, space):
+def test_a_study_of_one_trial_can_be_drawn(summary, trials, space):
     alone = summary.model_copy(update={"best": trials[0], "baseline": None})
-    assert len(write_report(tmp_path, alone, trials[:1], space.varying)) == 4
+    assert len(draw_pictures(alone, trials[:1], space.varying)) == 3
 
 
 def test_params_that_no_trial_has_get_no_panel(summary, trials, space):

@@ -3,6 +3,8 @@
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
 
+  const place = (name) => document.getElementById(`figure-${name}`);
+
   // Colours are named in the figures (`var(--complete)`) and looked up here, so that they follow the page's theme.
   const coloured = (value, style) => {
     if (typeof value === "string") {
@@ -19,7 +21,7 @@
     const style = getComputedStyle(document.documentElement);
     for (const [name, figure] of Object.entries(figures)) {
       const { data, layout } = coloured(figure, style);
-      Plotly.react(name, data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
+      Plotly.react(place(name), data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
     }
   };
 
@@ -36,7 +38,7 @@
     addEventListener("beforeprint", () => {
       document.documentElement.dataset.theme = "light";
       draw();
-      for (const name of Object.keys(figures)) Plotly.Plots.resize(name);
+      for (const name of Object.keys(figures)) Plotly.Plots.resize(place(name));
     });
     addEventListener("afterprint", () => {
       delete document.documentElement.dataset.theme;
@@ -45,7 +47,7 @@
   };
   load().catch((error) => {
     for (const name of Object.keys(figures))
-      document.getElementById(name).textContent = `This browser cannot draw the figure (${error}); one from 2023 on can.`;
+      place(name).textContent = `This browser cannot draw the figure (${error}); one from 2023 on can.`;
   });
 
   for (const table of document.querySelectorAll("table.sortable")) {
