@@ -167,6 +167,11 @@ class TrialRecord(Record):
         before = [one for one in self.exploits if one.progress < best - 2e-6]  # the ledger counts in millionths
         return before[-1].schedule if before else ()
 
+    @property
+    def final_params(self) -> dict[str, Scalar]:
+        """Those that its best weights were trained with at last."""
+        return self.params | (self.schedule[-1][1] if self.schedule else {})
+
 
 class Confirmed(Record):
     """A leader, retrained over fresh seeds. first: its value in the search, which it was chosen for. values: those of

@@ -177,7 +177,7 @@ class Finish:
             origin=Origin(
                 study=self.config.study,
                 trial=best.number,
-                params=best.params,
+                params=best.final_params,
                 value=best.value,
                 confirmed=confirmed,
                 commit=provenance().get("mlflow.source.git.commit"),
