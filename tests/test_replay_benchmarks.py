@@ -1,0 +1,112 @@
+"""The benchmarks over recorded curves: small runs of the real thing."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # benchmarks are not installed with the package
+
+from benchmarks import regret, rungs
+from benchmarks.recorded import METRIC, Recorded, available, load, write_section
+from hpo.runners.replay import Curve, Evaluation
+from hpo.schedulers import AshaConfig, FifoConfig
+
+
+@pytest.fixture(scope="module")
+def sst2() -> Recorded:
+    return load("sst2")
+
+
+def ordered(task: Recorded) -> Recorded:
+    """Trials that keep one order from their first evaluation to their last."""
+    curves = tuple(
+        Curve(
+            number,
+            "random",
+            {"learning_rate": 1e-5 * 1.1**number, "num_train_epochs": 2},
+            18,
+            tuple(
+                Evaluation(part / 18, {METRIC: 0.5 + number * part / 1800, "seconds": part}) for part in range(1, 19)
+            ),
+        )
+        for number in range(24)
+    )
+    return Recorded(task.name, task.study, curves)
+
+
+def test_the_recorded_tasks_are_there(sst2: Recorded) -> None:
+    assert "sst2" in [task.name for task in available()]
+    assert len(sst2.draws) >= 24
+    assert 0.5 < sst2.best < 1
+    assert sst2.error == pytest.approx((sst2.best * (1 - sst2.best) / 872) ** 0.5)
+
+
+def test_correlations_are_those_of_scipy() -> None:
+    draw = np.random.default_rng(1)
+    seen = draw.integers(0, 8, 30).astype(float)
+    final = seen + draw.normal(0, 3, 30)
+    spearman, low, high, kendall, lower, upper = rungs._ranked(seen, final)
+    assert spearman == pytest.approx(stats.spearmanr(seen, final).statistic)
+    assert kendall == pytest.approx(stats.kendalltau(seen, final).statistic)
+    assert low < spearman < high
+    assert lower < kendall < upper
+
+
+def test_trials_that_keep_their_order_correlate_perfectly(sst2: Recorded) -> None:
+    found = list(rungs.correlations(ordered(sst2)))
+    assert {one.resource for one in found} == {"progress", "samples"}
+    assert all(one.spearman == pytest.approx(1) and one.kendall == pytest.approx(1) for one in found)
+
+
+def test_asha_finds_the_best_of_trials_that_keep_their_order_for_less(sst2: Recorded) -> None:
+    task = ordered(sst2)
+    full = rungs.replayed(task, FifoConfig(), "value", orders=10, slots=2)
+    asha = rungs.replayed(task, AshaConfig(reduction_factor=3, rungs=3), "value", orders=10, slots=2)
+    assert full.regret == asha.regret == 0
+    assert full.spent == 1
+    assert asha.spent < 0.6
+    assert asha.regret_early < full.regret_early
+
+
+def test_the_tables_of_the_rungs_hold_every_arm(sst2: Recorded) -> None:
+    arms = [(FifoConfig(), "value"), (AshaConfig(), "value"), (AshaConfig(resource="samples"), "value")]
+    results = [rungs.replayed(sst2, scheduler, "value", orders=3, slots=2) for scheduler, _ in arms]
+    text = rungs.text([sst2], list(rungs.correlations(sst2)), results, 3)
+    for word in ("none: all in full", "progress, /3, 3 rungs, value", "samples, /3, 3 rungs, value", "progress 1/4"):
+        assert f"| {word}" in text
+    assert "Least regret after equal training: `{type: asha, resource:" in text
+
+
+def test_every_arm_runs_on_recorded_curves(sst2: Recorded) -> None:
+    fed = regret.regrets([sst2], seeds=1, slots=2)
+    assert {one.arm for one in fed} == {*regret.FEEDBACK}
+    assert all(0 <= one.at[-1] <= one.at[0] for one in fed)
+    fast = regret.speeds([sst2], 1, 2, regret.ARMS)
+    wanted = {*regret.ARMS} - (set() if sst2.grid else {"the grid, shuffled"})
+    assert {one.arm for one in fast} == wanted
+    assert all(one.epochs > 0 for one in fast)
+
+
+def test_the_grid_runs_until_the_target(sst2: Recorded) -> None:
+    grid = tuple(
+        Curve(1000 + place, "bert-paper-grid", one.params, one.steps, one.evaluations)
+        for place, one in enumerate(sst2.draws[:18])
+    )
+    task = Recorded(sst2.name, sst2.study, (*sst2.draws, *grid))
+    (found,) = regret.speeds([task], 1, 1, {"the grid, shuffled": regret.ARMS["the grid, shuffled"]})
+    assert found.reached
+    assert found.trials <= 18
+    assert found.epochs <= sum(one.epochs for one in grid)
+
+
+def test_a_section_of_a_document_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "search.md"
+    file.write_text("before\n<!-- rungs -->\nold\n<!-- /rungs -->\nafter\n")
+    write_section("rungs", "new", file)
+    write_section("rungs", "newer", file)
+    assert file.read_text() == "before\n<!-- rungs -->\nnewer\n<!-- /rungs -->\nafter\n"
+    with pytest.raises(SystemExit, match="has no place for this table"):
+        write_section("regret", "new", file)
