@@ -4,7 +4,7 @@ import json
 import math
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -117,11 +117,28 @@ def write_section(name: str, text: str, file: Path = DOCS) -> None:
     _replace(file, f"{before}{begin}\n{text}\n{end}{after}")
 
 
-def write_json(name: str, values: Any) -> Path:
+def write_json(name: str, settings: Mapping[str, Any], figures: Mapping[str, Sequence[object]]) -> Path:
+    """settings: of the whole run. figures: lists of dataclass objects, each of which becomes a line."""
     RESULTS.mkdir(exist_ok=True)
+    lists = [
+        f' "{key}": [\n' + ",\n".join(f"  {json.dumps(_rounded(vars(one)))}" for one in own) + "\n ]"
+        for key, own in figures.items()
+    ]
+    plain = [f' "{key}": {json.dumps(value)}' for key, value in settings.items()]
     file = RESULTS / f"{name}.json"
-    _replace(file, json.dumps(values, indent=1) + "\n")
+    _replace(file, "{\n" + ",\n".join((*plain, *lists)) + "\n}\n")
     return file
+
+
+def _rounded(value: Any) -> Any:
+    match value:
+        case float():
+            return round(value, 6)
+        case tuple():
+            return [_rounded(one) for one in value]
+        case dict():
+            return {key: _rounded(one) for key, one in value.items()}
+    return value
 
 
 def _replace(file: Path, text: str) -> None:

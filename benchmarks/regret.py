@@ -15,31 +15,15 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
-from benchmarks.recorded import GRID_POINTS, METRIC, MadeUp, Recorded, available, markdown, write_json, write_section
-from benchmarks.tuners import Limits, Listed, RayOptuna, median_pruned, ray_optuna, shuffled
-from hpo.config import BudgetConfig, SearchConfig
-from hpo.runners import Search
-from hpo.runners.simulated import Lead, SimulatedRunner, leads
-from hpo.samplers import RandomConfig, TpeConfig
-from hpo.schedulers import AshaConfig, FifoConfig
-from hpo.space import Params
-from hpo.study.simulation import simulate
-from hpo.study.steps import Ladder
+from benchmarks.recorded import METRIC, MadeUp, Recorded, available, markdown, write_json, write_section
+from benchmarks.setups import ARMS, FEEDBACK, GRID, MOST_TRIALS, OURS, PLAIN, SETTINGS, STARTUP, Arm, Setting, Task
+from hpo.runners.simulated import Lead
 
 SPENT = (10.0, 15.0, 20.0, 30.0, 40.0)
 """Epochs of training at which feedbacks are compared."""
 
-MOST_TRIALS = 150
-"""A search that has not arrived by then has not arrived; it counts with what it spent."""
-
 RESAMPLES = 2000
-DEFAULT = SearchConfig()
-STARTUP = TpeConfig().n_startup_trials
-
-
-Task: TypeAlias = Recorded | MadeUp
 
 
 @dataclass(frozen=True)
@@ -67,133 +51,6 @@ class Speed:
     trials: int
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One run: a task under a seed. target: a value that ends it; infinite for none."""
-
-    task: Task
-    seed: int
-    slots: int
-    epochs: float = math.inf
-    target: float = math.inf
-
-    @property
-    def limits(self) -> Limits:
-        return Limits(trials=MOST_TRIALS, epochs=self.epochs, target=self.target)
-
-
-@dataclass(frozen=True)
-class History:
-    """proposed: the configurations in the order of their trials; those that a benchmark does not ask about are left
-    out."""
-
-    leads: Sequence[Lead]
-    epochs: float
-    hours: float
-    trials: int
-    proposed: Sequence[Params] = ()
-
-
-Arm: TypeAlias = Callable[[Setting], History]
-
-
-def ours(search: SearchConfig) -> Arm:
-    def run(setting: Setting) -> History:
-        budget = BudgetConfig(
-            trials=MOST_TRIALS,
-            epochs=setting.epochs if math.isfinite(setting.epochs) else None,
-            target=setting.target if math.isfinite(setting.target) else None,
-        )
-        study = setting.task.searched(search=search, budget=budget)
-        run = simulate(study, setting.task.objective, seed=setting.seed, slots=setting.slots)
-        return History(
-            run.leads, run.epochs, run.seconds / 3600, len(run.records), [record.params for record in run.records]
-        )
-
-    return run
-
-
-def other(make: Callable[[Setting, Limits], Search]) -> Arm:
-    def run(setting: Setting) -> History:
-        limits = setting.limits
-        runner = SimulatedRunner(setting.task.objective, setting.slots)
-        search = make(setting, limits)
-        runner.run(search)
-        proposed = list(search.params.values()) if isinstance(search, RayOptuna) else ()
-        history = leads(runner.moments, METRIC, "max")
-        return History(history, limits.spent, runner.clock.now / 3600, limits.started, proposed)
-
-    return run
-
-
-def _beginning(setting: Setting) -> list[dict[str, Any]]:
-    """What all searches of a seed start with, so that they differ by what they learn and not by what they draw: the
-    default configuration, and random ones as long as TPE would draw them."""
-    study, source = setting.task.study, random.Random(setting.seed)
-    draws = [study.space.draw(source) for _ in range(STARTUP)]
-    return [study.space.project(study.default_point()), *draws]
-
-
-def _told_pruned(**search: Any) -> Arm:
-    def run(setting: Setting) -> History:
-        _, *draws = _beginning(setting)
-        return _changed(first=("default", *draws), **search)(setting)
-
-    return run
-
-
-def _told_complete(startup: int | None) -> Arm:
-    def make(setting: Setting, limits: Limits) -> Search:
-        study, scheduler = setting.task.study, DEFAULT.scheduler
-        searcher = ray_optuna(study.space, _beginning(setting), seed=setting.seed, startup=startup)
-        ladder = Ladder.of(scheduler, study.space)
-        return RayOptuna(searcher, scheduler.build(study.space, setting.seed), ladder, limits)
-
-    return other(make)
-
-
-def _grid(setting: Setting, limits: Limits) -> Search:
-    points = [(curve.number, curve.params) for curve in setting.task.grid]
-    return Listed(shuffled(points, seed=setting.seed), limits)
-
-
-def _changed(**search: Any) -> Arm:
-    return ours(DEFAULT.model_copy(update=search))
-
-
-FEEDBACK: dict[str, Arm] = {
-    "TPE + ASHA, told PRUNED (ours)": _told_pruned(),
-    "the same, told COMPLETE with the last value": _told_complete(STARTUP),
-    "OptunaSearch as it is + ASHA": _told_complete(None),
-    "random + ASHA": _told_pruned(sampler=RandomConfig()),
-}
-
-OURS = "ours: TPE + ASHA, defaults"
-ARMS: dict[str, Arm] = {
-    OURS: ours(DEFAULT),
-    "the grid, shuffled": other(_grid),
-    "random search, full trials": ours(SearchConfig(sampler=RandomConfig(), scheduler=FifoConfig(), first=())),
-    "Optuna TPE + MedianPruner": other(
-        lambda setting, limits: median_pruned(setting.task.study.space, limits, seed=setting.seed)
-    ),
-}
-
-PLAIN = "ours, without the default first"
-SETTINGS: dict[str, Arm] = {
-    PLAIN: _changed(first=()),
-    "no scheduler": _changed(first=(), scheduler=FifoConfig()),
-    "random instead of TPE": _changed(first=(), sampler=RandomConfig()),
-    **{f"n_startup_trials {n}": _changed(first=(), sampler=TpeConfig(n_startup_trials=n)) for n in (4, 6, 12, 16)},
-    **{
-        f"{resource}, /{factor}, {rungs} rungs": _changed(
-            first=(), scheduler=AshaConfig(reduction_factor=factor, rungs=rungs, resource=resource)
-        )
-        for resource in ("progress", "samples")
-        for factor, rungs in ((2, 3), (2, 4), (3, 2), (3, 3), (4, 2), (4, 3))
-    },
-}
-
-
 def regrets(tasks: Sequence[Task], seeds: int, slots: int) -> list[Regret]:
     found = []
     for seed in range(seeds):
@@ -216,7 +73,7 @@ def speeds(tasks: Sequence[Recorded], seeds: int, slots: int, arms: Mapping[str,
     for seed in range(seeds):
         for name, arm in arms.items():
             for task in tasks:
-                if arm is ARMS["the grid, shuffled"] and not task.grid:
+                if arm is ARMS[GRID] and not task.grid:
                     continue
                 goal = target(task)
                 run = arm(Setting(task, seed, slots, target=goal))
@@ -347,9 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tables = text(tasks, fed, fast, settings)
     print(tables)
     if not options.dry:
-        values = {"seeds": options.seeds, "slots": options.slots, "epochs": SPENT, "grid": GRID_POINTS}
-        figures: dict[str, Sequence[object]] = {"feedback": fed, "speed": fast, "settings": settings}
-        write_json("regret", values | {name: [vars(one) for one in own] for name, own in figures.items()})
+        values = {"seeds": options.seeds, "slots": options.slots, "epochs": SPENT, "most_trials": MOST_TRIALS}
+        write_json("regret", values, {"feedback": fed, "speed": fast, "settings": settings})
         write_section("regret", tables)
     return 0
 

@@ -11,9 +11,9 @@ import argparse
 import random
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -213,18 +213,37 @@ def schedulers() -> Iterator[tuple[SchedulerUnion, Compared]]:
                 yield AshaConfig(reduction_factor=factor, rungs=rungs, resource=resource), compared
 
 
-def recommended(results: Sequence[Replayed], tasks: Sequence[Recorded]) -> Replayed:
-    """The ASHA of least regret after equal training, over all tasks, in standard errors of each."""
+Score: TypeAlias = tuple[float, float]
+"""Regret after equal training over all tasks, each in its own standard errors; and the standard error of that mean."""
+
+
+def scores(results: Sequence[Replayed], tasks: Sequence[Recorded], orders: int) -> dict[str, Score]:
+    """By title, the best first."""
     error = {task.name: task.error for task in tasks}
+    found = {}
+    for title in dict.fromkeys(_title(one) for one in results):
+        own = [one for one in results if _title(one) == title]
+        mean = statistics.fmean(one.regret_early / error[one.task] for one in own)
+        noise = sum((one.spread_early / error[one.task]) ** 2 / orders for one in own) ** 0.5 / len(own)
+        found[title] = (mean, noise)
+    return dict(sorted(found.items(), key=lambda item: item[1]))
 
-    def score(one: Replayed) -> float:
-        return sum(other.regret_early / error[other.task] for other in results if _arm(other) == _arm(one))
 
-    return min((one for one in results if one.rungs > 1), key=score)
+def verdict(ranked: Mapping[str, Score]) -> str:
+    """The best, and all that can't be told apart from it."""
+    (best, (least, noise)), *others = ranked.items()
+    equal = [title for title, (mean, own) in others if mean - least < 2.0 * (noise**2 + own**2) ** 0.5]
+    return (
+        f"Least regret after equal training, in standard errors of the tasks: {best} ({least:.2f}). "
+        + ("Not to be told apart from it, by twice the standard error of the difference: " if equal else "")
+        + "; ".join(f"{title} ({ranked[title][0]:.2f})" for title in equal)
+    ).strip()
 
 
-def _arm(one: Replayed) -> tuple[Any, ...]:
-    return one.resource, one.reduction_factor, one.rungs, one.compared
+def _title(one: Replayed) -> str:
+    if one.rungs == 1:
+        return "none: all in full"
+    return f"{one.resource}, /{one.reduction_factor:g}, {one.rungs} rungs, {one.compared}"
 
 
 def text(tasks: Sequence[Recorded], found: Sequence[Correlation], results: Sequence[Replayed], orders: int) -> str:
@@ -243,12 +262,10 @@ def text(tasks: Sequence[Recorded], found: Sequence[Correlation], results: Seque
                     correlated.append([f"{resource} {level}, {compared}", *(cell for pair in cells for cell in pair)])
     heads = ["ASHA", *(f"{name}: {what}" for name in names for what in ("regret", "found", "spent", f"at {SHARE:.0%}"))]
     replays = []
-    for arm in dict.fromkeys(_arm(one) for one in results):
-        resource, factor, rungs, compared = arm
-        title = f"{resource}, /{factor:g}, {rungs} rungs, {compared}" if rungs > 1 else "none: all in full"
+    for title in dict.fromkeys(_title(one) for one in results):
         row = [title]
         for name in names:
-            one = next(one for one in results if one.task == name and _arm(one) == arm)
+            one = next(one for one in results if one.task == name and _title(one) == title)
             row += [
                 f"{one.regret:.4f} ± {one.spread:.4f}",
                 f"{one.found:.0%}",
@@ -256,7 +273,6 @@ def text(tasks: Sequence[Recorded], found: Sequence[Correlation], results: Seque
                 f"{one.regret_early:.4f} ± {one.spread_early:.4f}",
             ]
         replays.append(row)
-    choice = recommended(results, tasks)
     sets = ", ".join(
         f"{task.name} ({len(task.draws)} random trials, standard error {task.error:.4f})" for task in tasks
     )
@@ -273,8 +289,7 @@ def text(tasks: Sequence[Recorded], found: Sequence[Correlation], results: Seque
             f"of the best; spent: training, all trials in full being 100 %; at {SHARE:.0%}: regret once that much "
             "training is spent.",
             markdown(heads, replays),
-            f"Least regret after equal training: `{{type: asha, resource: {choice.resource}, reduction_factor: "
-            f"{choice.reduction_factor:g}, rungs: {choice.rungs}}}`, comparing the {choice.compared}.",
+            verdict(scores(results, tasks, orders)),
         )
     )
 
@@ -307,8 +322,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tables = text(tasks, found, results, options.orders)
     print(tables)
     if not options.dry:
-        values = {"orders": options.orders, "slots": options.slots}
-        write_json("rungs", values | {"correlations": list(map(vars, found)), "replays": list(map(vars, results))})
+        settings = {"orders": options.orders, "slots": options.slots}
+        write_json("rungs", settings, {"correlations": found, "replays": results})
         write_section("rungs", tables)
     return 0
 

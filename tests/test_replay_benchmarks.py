@@ -77,7 +77,14 @@ def test_the_tables_of_the_rungs_hold_every_arm(sst2: Recorded) -> None:
     text = rungs.text([sst2], list(rungs.correlations(sst2)), results, 3)
     for word in ("none: all in full", "progress, /3, 3 rungs, value", "samples, /3, 3 rungs, value", "progress 1/4"):
         assert f"| {word}" in text
-    assert "Least regret after equal training: `{type: asha, resource:" in text
+    assert "Least regret after equal training" in text
+
+
+def test_the_verdict_names_what_cannot_be_told_apart() -> None:
+    text = rungs.verdict({"a": (1.0, 0.1), "b": (1.2, 0.1), "c": (1.9, 0.1)})
+    assert "a (1.00)" in text
+    assert "b (1.20)" in text
+    assert "c" not in text.split("difference:")[1]
 
 
 def test_every_arm_runs_on_recorded_curves(sst2: Recorded) -> None:
@@ -85,7 +92,7 @@ def test_every_arm_runs_on_recorded_curves(sst2: Recorded) -> None:
     assert {one.arm for one in fed} == {*regret.FEEDBACK}
     assert all(0 <= one.at[-1] <= one.at[0] for one in fed)
     fast = regret.speeds([sst2], 1, 2, regret.ARMS)
-    wanted = {*regret.ARMS} - (set() if sst2.grid else {"the grid, shuffled"})
+    wanted = {*regret.ARMS} - (set() if sst2.grid else {regret.GRID})
     assert {one.arm for one in fast} == wanted
     assert all(one.epochs > 0 for one in fast)
 
@@ -96,7 +103,7 @@ def test_the_grid_runs_until_the_target(sst2: Recorded) -> None:
         for place, one in enumerate(sst2.draws[:18])
     )
     task = Recorded(sst2.name, sst2.study, (*sst2.draws, *grid))
-    (found,) = regret.speeds([task], 1, 1, {"the grid, shuffled": regret.ARMS["the grid, shuffled"]})
+    (found,) = regret.speeds([task], 1, 1, {regret.GRID: regret.ARMS[regret.GRID]})
     assert found.reached
     assert found.trials <= 18
     assert found.epochs <= sum(one.epochs for one in grid)
