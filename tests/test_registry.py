@@ -21,7 +21,7 @@ from tiny_bert import write_tiny_bert
 
 from hpo.errors import ModelError, ServiceError
 from hpo.mlflow_client import open_client
-from hpo.records import Decision
+from hpo.records import Confirmed, Decision, Origin
 from hpo.registry import Registry, Standing, Version, words
 from hpo.tasks import SequenceClassification
 
@@ -318,6 +318,75 @@ def test_registering_again_takes_no_alias_from_a_later_version(
     champion = Registry(uri).champion("toy")
     assert champion is not None
     assert champion.number == 2
+
+
+def test_who_was_overtaken_while_testing_is_told_to_judge_again(
+    uri: str, run_id: str, classifier: Path, tmp_path: Path
+) -> None:
+    registry = Registry(uri)
+    before = registry.standing("toy")
+    register(uri, run_id, write_tiny_bert(tmp_path / "rival", seed=1))
+    late = register(uri, run_id, classifier, decision=decision("promote", before))
+    assert (late.number, late.alias, late.lost_to) == (2, None, 1)
+    assert "Not champion, since version 1 was promoted" in MlflowClient(uri).get_model_version("toy", "2").description
+    assert registry.decided("toy", run_id, classifier) is None, "a decision on the old champion does not count"
+    again = register(uri, run_id, classifier)
+    assert (again.number, again.alias, again.lost_to) == (3, "champion", None)
+    assert again.tags["hpo.against"] == "1"
+    assert register(uri, run_id, classifier).number == 3
+    versions = MlflowClient(uri).search_model_versions("name = 'toy'")
+    sources = {int(version.version): version.source for version in versions}
+    assert sources[2] == sources[3], "it was logged once"
+
+
+def test_who_was_overtaken_and_does_not_beat_the_new_champion_is_a_challenger(
+    uri: str, run_id: str, classifier: Path, tmp_path: Path
+) -> None:
+    registry = Registry(uri)
+    before = registry.standing("toy")
+    register(uri, run_id, write_tiny_bert(tmp_path / "rival", seed=1))
+    assert register(uri, run_id, classifier, decision=decision("promote", before)).lost_to == 1
+    kept = register(uri, run_id, classifier, "keep")
+    assert (kept.number, kept.alias) == (2, "challenger")
+    known = registry.decided("toy", run_id, classifier)
+    assert known is not None
+    assert known[1].verdict == "keep"
+    assert "not promoted" in MlflowClient(uri).get_model_version("toy", "2").description
+
+
+def test_a_decision_that_was_made_on_no_standing_is_refused(uri: str, run_id: str, classifier: Path) -> None:
+    with pytest.raises(ValueError, match=r"Registry\.standing"):
+        register(uri, run_id, classifier, decision=decision().model_copy(update={"seen": None}))
+
+
+def test_a_rollback_serves_the_weights_of_before(uri: str, run_id: str, classifier: Path, tmp_path: Path) -> None:
+    registry, second = Registry(uri), write_tiny_bert(tmp_path / "second", seed=1)
+    register(uri, run_id, classifier)
+    register(uri, run_id, second)
+    made = registry.rollback("toy", to=None, by="ada", reason="wrong on short texts")
+    assert (made.number, made.uri) == (3, "models:/toy@champion")
+    folder = registry.fetch(registry.resolve("models:/toy@champion"), tmp_path / "fetched")
+    assert (folder / "model.safetensors").read_bytes() == (classifier / "model.safetensors").read_bytes()
+    assert register(uri, run_id, second).alias is None, "what was rolled back does not come again by itself"
+    assert register(uri, run_id, classifier).number == 1, "the copy is not taken for the study's own version"
+    assert "wrong on short texts" in MlflowClient(uri).get_model_version("toy", "3").description
+
+
+def test_the_evidence_is_stored_with_the_version(uri: str, run_id: str, classifier: Path) -> None:
+    facts: dict[str, Any] = {"metric": "accuracy", "rows": 100, "wins": 12, "losses": 2, "low": 0.01, "high": 0.2}
+    facts |= {"champion_score": 0.8, "improvement": 0.1, "p_value": 0.0065, "confidence": 0.95, "digest": "ab" * 32}
+    seeds = Confirmed(number=3, origin="tpe", first=0.93, values=(0.9, 0.92), mean=0.91, low=0.88, high=0.94)
+    params: dict[str, Any] = {"learning_rate": 3e-5, "per_device_train_batch_size": 16}
+    origin = Origin(study="films", trial=3, params=params, value=0.93, confirmed=seeds, commit="c" * 40)
+    register(uri, run_id, classifier, decision=decision().model_copy(update=facts), origin=origin)
+    version = Registry(uri).past("toy").versions[1]
+    assert version.origin == origin
+    assert version.decision is not None
+    assert (version.decision.wins, version.decision.losses, version.decision.digest) == (12, 2, "ab" * 32)
+    said = MlflowClient(uri).get_model_version("toy", "1").description
+    for part in ("| its 0.95 interval | +0.0100 to +0.2000 |", "| 12, 2 |", "trial 3 of the study `films`", "3e-05"):
+        assert part in said
+    assert "0.9100 (0.8800 to 0.9400) over 2 fresh seeds, 0.9300 in the search" in said
 
 
 def test_a_registered_model_says_what_it_is_and_how_to_ask_it(uri: str, run_id: str, classifier: Path) -> None:
