@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo import config
+from hpo.config.points import first_points
 from hpo.records import Seeds, TrialConfig
 from hpo.runners.replay import Curve, ReplayObjective, read_curves
 from hpo.runners.toy import TimedToy
@@ -53,6 +54,15 @@ class Recorded:
         return found if len(found) == GRID_POINTS else ()
 
     @property
+    def grid_points(self) -> list[tuple[int, Params]]:
+        return [(curve.number, curve.params) for curve in self.grid]
+
+    @property
+    def target(self) -> float:
+        """One standard error below the best of the grid; below the best of all as long as the grid is not recorded."""
+        return max((curve.best(METRIC) for curve in self.grid), default=self.best) - self.error
+
+    @property
     def best(self) -> float:
         return max(curve.best(METRIC) for curve in self.curves)
 
@@ -73,7 +83,17 @@ class MadeUp:
     study: config.StudyConfig
     name: str = "toy"
     objective: TimedToy = field(default_factory=lambda: TimedToy(noise=0.0))
-    grid: tuple[Curve, ...] = ()
+    rows: int = 1000
+
+    @property
+    def grid_points(self) -> list[tuple[int, Params]]:
+        points = first_points(["bert-paper-grid"], self.study.space)
+        return [(number, params) for number, (_, params) in enumerate(points)]
+
+    @property
+    def target(self) -> float:
+        """One standard error below the best of all."""
+        return self.best - math.sqrt(self.best * (1.0 - self.best) / self.rows)
 
     @cached_property
     def best(self) -> float:

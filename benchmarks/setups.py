@@ -112,8 +112,7 @@ def _told_complete(startup: int | None) -> Arm:
 
 
 def _grid(setting: Setting, limits: Limits) -> Search:
-    points = [(curve.number, curve.params) for curve in setting.task.grid]
-    return Listed(shuffled(points, seed=setting.seed), limits)
+    return Listed(shuffled(setting.task.grid_points, seed=setting.seed), limits)
 
 
 def _changed(**search: Any) -> Arm:
