@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hpo.errors import DivergedError
 from hpo.ledger import Ledger
@@ -66,10 +67,14 @@ class Queue:
 
 
 def study(
-    trials: int | None, scheduler: AshaConfig | FifoConfig, runner: SimulatedRunner, **budget: float
+    trials: int | None,
+    scheduler: AshaConfig | FifoConfig,
+    runner: SimulatedRunner,
+    folder: Path | None = None,
+    **budget: float,
 ) -> StudySearch:
     return StudySearch(
-        ledger=Ledger(None, study="toy", mode="max", space=SPACE, sampler=TpeConfig(), seed=5),
+        ledger=Ledger(folder, study="toy", mode="max", space=SPACE, sampler=TpeConfig(), seed=5),
         scheduler=scheduler.build(SPACE, 5),
         metric="accuracy",
         mode="max",
@@ -155,6 +160,16 @@ def test_a_simulated_study_is_the_same_every_time() -> None:
         return [(record.params, record.state, record.value, record.curve) for record in search.records]
 
     assert played() == played()
+
+
+def test_a_ledger_in_memory_makes_the_same_study_as_one_on_disk(tmp_path: Path) -> None:
+    found = []
+    for folder in (None, tmp_path):
+        runner = SimulatedRunner(TimedToy(), slots=2)
+        search = study(15, AshaConfig(), runner, folder=folder)
+        runner.run(search)
+        found.append([(record.params, record.state, record.value, record.curve) for record in search.ledger.records()])
+    assert found[0] == found[1]
 
 
 def test_asha_in_simulated_time_spends_less_than_full_trials() -> None:
