@@ -44,7 +44,9 @@ def pareto(records: Sequence[TrialRecord], objectives: Objectives) -> tuple[int,
     points = {
         record.number: tuple(sign * value for sign, value in zip(signs, values, strict=True))
         for record in records
-        if record.state is TrialState.COMPLETE and (values := values_of(record.metrics, tuple(objectives))) is not None
+        if record.state is TrialState.COMPLETE
+        and not record.dropped
+        and (values := values_of(record.metrics, tuple(objectives))) is not None
     }
     front = [
         number

@@ -60,6 +60,9 @@ def check(sections: Mapping[str, Any], wrong: Collection[str] = ()) -> Iterator[
         yield from check_pairs(search, None if wrong else space)
     if search and space:
         yield from _first_points(search, space, wrong)
+    if search and sections.get("study") in search.warm_start:
+        place = ("search", "warm_start", search.warm_start.index(sections["study"]))
+        yield place, f"{sections['study']} is this study itself, which goes on with --resume; name another one"
     if promotion:
         yield from _registered_name(promotion)
     if model:

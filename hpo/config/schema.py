@@ -107,8 +107,8 @@ class SearchConfig(Section):
     """How trials are proposed, stopped and compared.
 
     metric, mode: None takes the task's own; several metrics, the leading one first, each have the mode that is theirs.
-    first: points that are tried before the sampler's; a mapping names what
-    differs from the default configuration.
+    first: points that are tried before the sampler's; a mapping names what differs from the default configuration.
+    warm_start: other studies whose trials are taken over: their names (`*` for any letters), folders or ledger URLs.
     """
 
     sampler: Annotated[Sampler, _typed("tpe")] = TpeConfig()
@@ -116,6 +116,7 @@ class SearchConfig(Section):
     metric: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=4)] | None = None
     mode: Literal["min", "max"] | None = None
     first: tuple[points.First, ...] = ("default",)
+    warm_start: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
 
 class BudgetConfig(Section):

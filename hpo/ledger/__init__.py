@@ -2,6 +2,9 @@
 
     book.py      Ledger: ask, tell, read back
     entries.py   one Optuna trial <-> one TrialRecord
+    fit.py, generations.py   a space that changes: what still fits, and all trials written anew
+    past.py      ledgers of other studies
+    seeds.py     the runs over fresh seeds
     storage.py   the database, and its errors in our words
 
 What it proposes follows from the study's seed and what it holds, so a study that was killed goes on as if it had not

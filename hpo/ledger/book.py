@@ -17,6 +17,7 @@ from hpo.ledger.entries import (
     hashed,
     is_live,
     is_trial,
+    new_points,
     part_of,
     parts_of,
     record_of,
@@ -25,6 +26,7 @@ from hpo.ledger.entries import (
     was_started,
 )
 from hpo.ledger.generations import NOTES, Direction, open_study
+from hpo.ledger.past import new_evidence
 from hpo.ledger.storage import open_storage, translated
 from hpo.objectives import Objectives, values_of
 from hpo.records import Exploited, Seeds, TrialRecord, TrialState
@@ -32,9 +34,6 @@ from hpo.space import FloatRange, Params, SearchSpace
 
 if TYPE_CHECKING:
     import optuna
-
-BASELINE = "default"
-"""Origin of the default configuration."""
 
 CHECKPOINTS = "checkpoints"
 """Beside the ledger, which keeps names and no paths: a study's folder may be moved."""
@@ -98,14 +97,9 @@ class Ledger:
 
         A new default configuration is queued even if it was tried under another name: results are compared with it.
         """
-        trials = [trial for trial in self._trials() if is_live(trial)]
-        known = [attributes_of(trial)["params"] for trial in trials]
-        defaults = [attributes_of(trial)["params"] for trial in trials if attributes_of(trial)["origin"] == BASELINE]
-        for origin, params in points:
-            if dict(params) not in (defaults[-1:] if origin == BASELINE and defaults else known):
-                known.append(dict(params))
-                with translated():
-                    self._enqueue(origin, params)
+        for origin, params in new_points(points, self._trials()):
+            with translated():
+                self._enqueue(origin, params)
 
     def _enqueue(self, origin: str, params: Params) -> None:
         varying = {name: value for name, value in params.items() if name in self._space.varying}
@@ -280,22 +274,56 @@ class Ledger:
         import optuna
 
         self._study._storage.set_trial_user_attr(self._id(number), "outcome", outcome)
-        optuna_state = {
-            TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
-            TrialState.PRUNED: optuna.trial.TrialState.PRUNED,
-            TrialState.FAILED: optuna.trial.TrialState.FAIL,
-        }[state]
-        self._study.tell(number, values, state=optuna_state)
+        name = "FAIL" if state is TrialState.FAILED else state.name
+        self._study.tell(number, values, state=optuna.trial.TrialState[name])
 
     def records(self) -> list[TrialRecord]:
         """Every trial that was started, by number."""
         with translated():
-            return [self._record(trial) for trial in self._trials() if is_trial(trial)]
+            started = [trial for trial in self._trials() if is_trial(trial)]
+            return [record_of(trial, self.seeds(trial.number), self._checkpoints) for trial in started]
 
     @property
     def folder(self) -> Path:
         """The study's, where the ledger lies."""
         return self._checkpoints.parent
+
+    @property
+    def taken_over(self) -> frozenset[str]:
+        """Sources that `take_over` is through with."""
+        return frozenset(self._study.user_attrs.get(TAKEN, {}))
+
+    def bring_in(self, source: str, records: Iterable[TrialRecord]) -> int:
+        """Let finished trials of another study be evidence, those that lie in the space and are not tried or queued
+        here; none twice. They are no trials of this study. Returns how many there are of this source now."""
+        known = [
+            (record, self._values(record.state, record.value, record.metrics))
+            for record in records
+            if record.state is TrialState.COMPLETE or not self._others
+        ]
+        new, count = new_evidence(source, known, self._trials(), self._space)
+        with translated():
+            self._study.add_trials(new)
+        return count
+
+    def take_over(self, source: str, words: str) -> None:
+        """Remember that a source was used, and how."""
+        with translated():
+            self._study.set_user_attr(TAKEN, {**self._study.user_attrs.get(TAKEN, {}), source: words})
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the space was ever changed."""
+        return bool(self._study.user_attrs.get(NOTES))
+
+    def train_again(self, record: TrialRecord) -> None:
+        """Queue the same assignment once more, under a number of its own."""
+        with translated():
+            self._enqueue(f"again:{record.number}", record.params)
+
+    @property
+    def queued(self) -> list[Params]:
+        return [attributes_of(trial)["params"] for trial in self._trials() if not was_started(trial)]
 
     @property
     def history(self) -> tuple[str, ...]:
@@ -311,9 +339,6 @@ class Ledger:
         """Remember the wall time of all drivers together."""
         with translated():
             self._study.set_user_attr("seconds_used", seconds_used)
-
-    def _record(self, trial: "optuna.trial.FrozenTrial") -> TrialRecord:
-        return record_of(trial, self.seeds(trial.number), self._checkpoints)
 
     def _attributes(self, number: int) -> Mapping[str, Any]:
         return self._study._storage.get_trial_system_attrs(self._id(number))

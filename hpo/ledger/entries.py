@@ -3,12 +3,12 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hpo.records import Exploited, Seeds, TrialRecord, TrialState
-from hpo.space import Choice, FloatRange, IntRange, Scalar, Varying
+from hpo.space import Choice, FloatRange, IntRange, Params, Scalar, Varying
 
 if TYPE_CHECKING:
     import optuna
@@ -23,6 +23,9 @@ CURVE = "curve"
 EXPLOITS = "exploits"
 """Attribute with all that the trial took from others of its population."""
 
+
+BASELINE = "default"
+"""Origin of the default configuration."""
 
 DROPPED = "dropped"
 """Mark of a trial that is none of the space any more, with the state and the values that it had."""
@@ -64,6 +67,19 @@ def is_trial(trial: "optuna.trial.FrozenTrial") -> bool:
 def is_live(trial: "optuna.trial.FrozenTrial") -> bool:
     """Whether it is a trial of the space as it is now: trained, running or queued."""
     return not attributes_of(trial).keys() & (HIDDEN | {DROPPED})
+
+
+def new_points(
+    points: Iterable[tuple[str, Params]], trials: "Sequence[optuna.trial.FrozenTrial]"
+) -> Iterator[tuple[str, Params]]:
+    """Those (origin, params) that no trial has; of the default configuration, that no trial has under this name."""
+    live = [attributes_of(trial) for trial in trials if is_live(trial)]
+    known = [own["params"] for own in live]
+    defaults = [own["params"] for own in live if own["origin"] == BASELINE]
+    for origin, params in points:
+        if dict(params) not in (defaults[-1:] if origin == BASELINE and defaults else known):
+            known.append(dict(params))
+            yield origin, params
 
 
 def refused_in_a_row(trials: "Sequence[optuna.trial.FrozenTrial]") -> int:

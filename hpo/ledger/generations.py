@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Direction: TypeAlias = Literal["minimize", "maximize"]
 
 SPACE, FINISHED, NOTES = "space", "finished", "notes"
+_GENERATION = re.compile(r"(.*)@(\d+)")
 _LISTED = 8
 
 
@@ -36,15 +37,15 @@ def open_study(
     """The latest generation of study `name`, and a new one where its space is not `space`; made if it is not there."""
     import optuna
 
-    pattern = re.compile(rf"{re.escape(name)}@(\d+)")
-    latest, number = name, 0
+    numbers = {}
     for known in storage.get_all_studies():
-        if (match := pattern.fullmatch(known.study_name)) is None:
-            continue
-        if not known.user_attrs.get(FINISHED):
+        base, number = _base(known.study_name)
+        if base == name and number and not known.user_attrs.get(FINISHED):
             optuna.delete_study(study_name=known.study_name, storage=storage)
-        elif int(match[1]) > number:
-            latest, number = known.study_name, int(match[1])
+        elif base == name:
+            numbers[number] = known.study_name
+    number = max(numbers, default=0)
+    latest = numbers.get(number, name)
     study = optuna.create_study(study_name=latest, storage=storage, directions=list(directions), load_if_exists=True)
     shape = shape_of(space)
     if study.user_attrs.get(SPACE) == shape:
@@ -63,6 +64,22 @@ def open_study(
             fresh.set_user_attr(key, value)
     fresh.set_user_attr(FINISHED, True)
     return fresh
+
+
+def latest_of(storage: "optuna.storages.BaseStorage") -> dict[str, str]:
+    """Of every study in the storage: its name, and that of its latest generation that was finished."""
+    found: dict[str, tuple[int, str]] = {}
+    for known in storage.get_all_studies():
+        base, number = _base(known.study_name)
+        is_whole = not number or known.user_attrs.get(FINISHED)
+        if is_whole and " " not in base and number >= found.get(base, (0, ""))[0]:  # " seeds" are no study
+            found[base] = (number, known.study_name)
+    return {name: latest for name, (_, latest) in found.items()}
+
+
+def _base(name: str) -> tuple[str, int]:
+    match = _GENERATION.fullmatch(name)
+    return (match[1], int(match[2])) if match else (name, 0)
 
 
 def shape_of(space: SearchSpace) -> str:

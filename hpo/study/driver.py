@@ -34,6 +34,7 @@ from hpo.report.screen import Screen, open_screen
 from hpo.report.summary import summary_text
 from hpo.runners.ray import RayRunner
 from hpo.study import folder as study_folder
+from hpo.study import history
 from hpo.study.confirm import Confirmation, leaders
 from hpo.study.finish import Finish
 from hpo.study.phases import SearchThenConfirm
@@ -72,6 +73,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             sampler=config.search.sampler,
             seed=config.seed,
             others={name: mode for name, mode in config.objectives.items() if name != config.metric},
+            defaults=history.TRAINED_WITHOUT,
         )
         fresh = SeedLedger(folder, study=config.study, mode=config.mode, seed=config.seed) if config.confirm else None
         again = list(fresh.finished().values()) if fresh else []
@@ -85,10 +87,16 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
                 known=[record for record in [*ledger.records(), *again] if record.state.is_finished],
             )
         )
+        past = history.find(config, ledger.taken_over)
         prepared = prepare(config, screen)
         study_folder.check_facts(folder, prepared.facts)
         study_folder.save(folder, config, prepared.facts)
         ledger.enqueue(config.first_points())
+        history.take_over(past, ledger, config, prepared.facts)
+        history.train_again(ledger, config.mode)
+        taken_over = (*config.left_out_points(), *ledger.history)
+        for line in taken_over:
+            screen.say(line)
         spool = Spool(folder, lambda: MlflowTracker(config.tracking, folder))
         stack.callback(spool.close, LEAVE_SECONDS)
 
@@ -160,7 +168,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             screen.say("go on with --resume")
             return 128 + study.stopped_by
         screen.say("the search is over; judging the winner")
-        summary = _conclude(config, prepared, search.records, study.confirmation, spool, started)
+        summary = _conclude(config, prepared, search.records, study.confirmation, spool, started, taken_over)
         background = Background.of(beginning, config.space.varying, ladder.fractions, ladder.level)
         files = write_report(folder, summary, search.records, background)
         emit(_finished(summary, files))
@@ -234,6 +242,7 @@ def _conclude(
     confirmation: Confirmation | None,
     spool: Spool,
     started: float,
+    taken_over: tuple[str, ...],
 ) -> StudySummary:
     """The winner, judged on the test split. Raises NoTrialFinishedError, and what judging raises."""
     complete = ranked(records, config.mode)
@@ -243,8 +252,9 @@ def _conclude(
             f"no trial of {config.study} finished, so there is no winner; "
             f"{'the last reason: ' + reasons[-1].strip().splitlines()[-1] if reasons else 'give it a larger budget'}"
         )
-    best = complete[0]
-    baseline = next((record for record in complete if record.origin == BASELINE), None)
+    best = next(filter(history.has_weights, complete), complete[0])
+    defaults = [record for record in complete if record.origin == BASELINE]
+    baseline = max(defaults, key=lambda record: record.number, default=None)  # the space may have moved it
     judged, against = best, baseline
     confirmed = confirmation.standing if confirmation else ()
     if confirmation and confirmed:  # named by its mean; its weights are those of its best fresh run
@@ -284,6 +294,7 @@ def _conclude(
         objectives=config.objectives,
         pareto=pareto(records, config.objectives),
         confirmed=confirmed,
+        history=taken_over,
     )
 
 

@@ -17,10 +17,8 @@ from hpo.config import StudyConfig
 from hpo.errors import ConfigError, DataError, Problem, ServiceError, StudyExistsError, StudyLockedError
 
 SAVED = "study.json"
-_FREE_TO_CHANGE = frozenset(
-    {"budget", "confirm", "resources", "tracking", "promotion", "storage", "checkpoints", "base"}
-)
-"""Sections that may differ between a study's first run and a later one. All others decide what its trials mean."""
+_MEANING = ("seed", "model", "task", "data")
+"""Sections that decide, beside the metric, what a trial and its value mean. Any other may change from run to run."""
 
 
 def claim(folder: Path, *, resume: bool) -> None:
@@ -70,15 +68,20 @@ def check_unchanged(folder: Path, config: StudyConfig) -> None:
     saved = _saved(folder)
     if saved is None:
         return
-    now = json.loads(config.to_json())
+    before, now = saved["config"], json.loads(config.to_json())
+    differing = [(section, before[section], now.get(section)) for section in _MEANING if section in before]
+    searched = before.get("search", {})
+    metric = searched.get("metric") or config.task.default_metric
+    differing.append(("search.metric", [metric] if isinstance(metric, str) else metric, list(config.objectives)))
+    differing.append(("search.mode", searched.get("mode") or config.mode, config.mode))
     problems = [
         Problem(
             section,
-            f"it differs from the one this study began with ({_shown(before)}, now {_shown(now.get(section))}); "
+            f"it differs from the one this study began with ({_shown(was)}, now {_shown(is_now)}); "
             "restore it, or give the study a new name",
         )
-        for section, before in saved["config"].items()
-        if section not in _FREE_TO_CHANGE and now.get(section) != before
+        for section, was, is_now in differing
+        if was != is_now
     ]
     if problems:
         raise ConfigError(problems)

@@ -85,7 +85,8 @@ class StudySearch:
         self._reached = any(self._is_on_target(record) for record in self._records.values())
         self._epochs_spent = sum(record.metrics.get("epochs", 0.0) for record in self._records.values())
         for record in self._records.values():
-            self._replay(record)
+            if not record.dropped:
+                self._replay(record)
         self._population = Population.of(self.scheduler, self.ledger, self.ladder.fractions)
         if self._population:
             self._population.open()

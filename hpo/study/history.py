@@ -1,0 +1,195 @@
+"""What a study takes over: finished trials of other studies, and what is left of its own after its space was changed.
+
+Of the same model, data, task and metric, trials are evidence for a sampler that learns. Of anything else, the best ones
+are first points: what was good on one task is worth a try on another (Feurer et al., AAAI 2015). Never imported: a
+winner. Every study is used once.
+"""
+
+import fnmatch
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hpo.config import StudyConfig
+from hpo.errors import ConfigError, Problem
+from hpo.ledger import Ledger
+from hpo.ledger.fit import fit
+from hpo.ledger.past import PastStudy, read_studies
+from hpo.mlflow_client import without_password
+from hpo.records import TrialRecord, TrialState
+from hpo.report import words
+from hpo.space import Params
+from hpo.study.folder import SAVED
+from hpo.study.search import ranked
+from hpo.training.hyperparameters import Hyperparameters
+
+TRAINED_WITHOUT: Params = {name: own for name, own in Hyperparameters().model_dump().items() if own is not None}
+"""What a trial trains with where its assignment is silent; a dropout is the model's own, and not known here."""
+
+FIRST = 3
+"""Points that another task gives, best ones first."""
+
+_LEARN = frozenset({"tpe", "gp"})
+"""Samplers to which a trial that they did not propose is evidence."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A study that is there to be used. name: as it was asked for, without a password. saved: its study.json."""
+
+    name: str
+    past: PastStudy
+    saved: Mapping[str, Any]
+
+
+def find(config: StudyConfig, done: frozenset[str]) -> list[Source]:
+    """The studies that `search.warm_start` names, but for those that were used before. ConfigError with all that are
+    not there, ServiceError where a ledger can't be read."""
+    found: dict[str, Source] = {}
+    problems: list[Problem] = []
+    for index, name in enumerate(config.search.warm_start):
+        try:
+            for source in _sources(name, config, done):
+                found.setdefault(source.name, source)
+        except ValueError as error:
+            problems.append(Problem(f"search.warm_start[{index}]", str(error)))
+    if problems:
+        raise ConfigError(problems)
+    return list(found.values())
+
+
+def take_over(sources: Sequence[Source], ledger: Ledger, config: StudyConfig, facts: Mapping[str, str]) -> None:
+    """Bring in what each of the sources has. A crash on the way is made good by the next run. ConfigError where a
+    source has nothing in common with the space."""
+    for source in sources:
+        strange = _differs(source, config, facts)
+        fitting = [
+            record.model_copy(update={"params": params})
+            for record in source.past.records
+            if record.state is not TrialState.FAILED
+            and isinstance(params := fit(record.params, config.space, TRAINED_WITHOUT), dict)
+        ]
+        if not source.past.records:
+            said = "it has no finished trial"
+        elif strange is None and fitting and config.search.sampler.type in _LEARN:
+            count = ledger.bring_in(source.name, fitting)
+            left = len(source.past.records) - count
+            said = f"{words.count(count, 'trial')} taken over as evidence"
+            said += f", {left} left out (failed, outside of the space, or tried here too)" if left else ""
+        else:
+            points = list(_first_points(source.past, config))
+            ledger.enqueue((f"warm:{source.past.name}", point) for point in points)
+            why = strange or ("another space" if not fitting else f"{config.search.sampler.type} takes no evidence")
+            said = f"its best {words.count(len(points), 'assignment')} tried first ({why})"
+        ledger.take_over(source.name, f"warm start from {source.name}: {said}")
+
+
+def train_again(ledger: Ledger, mode: Literal["min", "max"]) -> None:
+    """After a change of the space the best trial that fits may have lost its checkpoint to one that does not: queue
+    it once more."""
+    records = ledger.records()
+    best = next(iter(ranked(records, mode)), None)
+    if not ledger.is_changed or best is None or has_weights(best) or best.params in ledger.queued:
+        return
+    twins = [record for record in records if record.params == best.params and record.number > best.number]
+    if not any(has_weights(twin) or not twin.state.is_finished for twin in twins):
+        ledger.train_again(best)
+
+
+def has_weights(record: TrialRecord) -> bool:
+    """Whether its checkpoint is still there: of few trials it is kept."""
+    return record.checkpoint is not None and record.checkpoint.is_dir()
+
+
+def _sources(name: str, config: StudyConfig, done: frozenset[str]) -> Iterator[Source]:
+    """ValueError in words where nothing is there."""
+    shown = without_password(name)
+    if "://" in name:
+        if shown not in done:
+            yield _only(shown, read_studies(_existing(name)), {})
+        return
+    folder = (config.base / Path(name).expanduser()) if "/" in name else config.storage / name
+    if "/" not in name and any(sign in name for sign in "*?["):
+        for other in fnmatch.filter(_studies(config.storage), name):
+            if other != config.study and other not in done:
+                yield _in_folder(other, config.storage / other)
+        return
+    if shown in done:
+        return
+    if folder.resolve() == config.folder.resolve():
+        raise ValueError(f"{name} is this study itself, which goes on with --resume; name another one")
+    if not (folder / "ledger.db").is_file():
+        there = [other for other in _studies(config.storage) if other != config.study]
+        listed = f"{config.storage} has {', '.join(there)}" if there else f"{config.storage} has no other study"
+        raise ValueError(f"{name} has no ledger ({folder / 'ledger.db'}); {listed}")
+    yield _in_folder(shown, folder)
+
+
+def _studies(storage: Path) -> list[str]:
+    return sorted(ledger.parent.name for ledger in storage.glob("*/ledger.db"))
+
+
+def _in_folder(name: str, folder: Path) -> Source:
+    try:
+        saved = json.loads((folder / SAVED).read_text("utf-8"))
+    except (OSError, ValueError):  # it never began, or is no study of ours: nothing is known about its task
+        saved = {}
+    return _only(name, read_studies((folder / "ledger.db").resolve()), saved)
+
+
+def _existing(url: str) -> str:
+    """A URL of SQLite makes the file that it names: not here."""
+    path = url.partition("sqlite:///")[2]
+    if path and not Path(path).is_file():
+        raise ValueError(f"{url} names a file that is not there; name a ledger, such as sqlite:////data/x/ledger.db")
+    return url
+
+
+def _only(name: str, studies: Sequence[PastStudy], saved: Mapping[str, Any]) -> Source:
+    if len(studies) != 1:
+        listed = ", ".join(study.name for study in studies) or "none"
+        raise ValueError(f"{name} holds {len(studies)} studies ({listed}); name the folder of one")
+    return Source(name, studies[0], saved)
+
+
+def _differs(source: Source, config: StudyConfig, facts: Mapping[str, str]) -> str | None:
+    """What makes its values no evidence here; None where they were measured on the same."""
+    theirs, ours = source.saved.get("config", {}), json.loads(config.to_json())
+    if not theirs:
+        return "nobody knows its data"
+    if theirs.get("task") != ours["task"]:
+        return "another task"
+    if _metrics(theirs, config) != tuple(config.objectives) or source.past.mode != config.mode:
+        return "another metric"
+    known = source.saved.get("facts", {})
+    if known.get("model_sha256") != facts["model_sha256"]:
+        return "another model"
+    return "other data" if known.get("data_sha256") != facts["data_sha256"] else None
+
+
+def _metrics(saved: Mapping[str, Any], config: StudyConfig) -> tuple[str, ...]:
+    asked = saved.get("search", {}).get("metric") or config.task.default_metric
+    return (asked,) if isinstance(asked, str) else tuple(asked)
+
+
+def _first_points(past: PastStudy, config: StudyConfig) -> Iterator[Params]:
+    """The best few, as near as this space comes to them. ConfigError where they have no searched parameter of it."""
+    best = ranked(past.records, past.mode)
+    if best and not any(record.params.keys() & config.space.varying.keys() for record in best):
+        raise ConfigError(
+            [
+                Problem(
+                    "search.warm_start",
+                    f"{past.name} has nothing in common with this space, which searches "
+                    f"{', '.join(config.space.varying)}; leave it out",
+                )
+            ]
+        )
+    points: list[Params] = []
+    for record in best:
+        point = config.space.project({**config.default_point(), **record.params})
+        if point not in points:
+            points.append(point)
+    yield from points[:FIRST]
