@@ -22,12 +22,14 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """Bytes. checkpoint: one of them. kept: how many stay until the end. free: where the studies lie."""
+    """Bytes. checkpoint: one of them. kept: how many stay until the end. free: where the studies lie. states: what the
+    members of a population leave for each other, at most, until the search is over."""
 
     checkpoint: int
     kept: int
     free: int
     storage: Path
+    states: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,12 @@ class Plan:
     def warnings(self) -> tuple[str, ...]:
         """What will go wrong, each with its remedy."""
         found = []
-        if self.kept_bytes > self.disk.free:
+        if self.disk.states and self.kept_bytes + self.disk.states > self.disk.free:
+            found.append(
+                f"{size(self.disk.states)} of states and {size(self.kept_bytes)} of checkpoints may not fit into "
+                f"{size(self.disk.free)}; lower search.scheduler.max_sources or intervals, or choose another --storage"
+            )
+        elif self.kept_bytes > self.disk.free:
             found.append(
                 f"{size(self.kept_bytes)} of checkpoints do not fit into {size(self.disk.free)}; "
                 "lower checkpoints.keep or checkpoints.max_bytes, or choose another --storage"
@@ -209,9 +216,9 @@ def _saved(plan: Plan) -> str:
     """What all trials would cost to their ends. Of a study that the clock ends, the same hours would do fewer."""
     text = f"about {plan.saving.share:.0%} of the training by early stopping"
     if plan.trials is not None:
-        text += f": to their ends these trials would train {plan.saving.epochs:,.1f} epochs"
-    if plan.time is not None:
-        text += f", and all would take {words.duration(plan.time.whole)}"
+        text += f"\nto their ends, these trials would train {plan.saving.epochs:,.1f} epochs"
+        if plan.time is not None:
+            text += f" and the study would take {words.duration(plan.time.whole)}"
     return text
 
 
@@ -265,7 +272,8 @@ def _disk(plan: Plan) -> str:
     checkpoints = words.count(plan.disk.kept, "checkpoint")
     return (
         f"at most {checkpoints} of {size(plan.disk.checkpoint)} kept: {size(plan.kept_bytes)}; "
-        f"{size(plan.disk.free)} free at {plan.disk.storage}"
+        + (f"meanwhile {size(plan.disk.states)} of states at most; " if plan.disk.states else "")
+        + f"{size(plan.disk.free)} free at {plan.disk.storage}"
     )
 
 

@@ -52,6 +52,10 @@ class PbtConfig(SchedulerConfig):
         names = [name for name in self.perturb or CHANGEABLE if _obstacle(name, space) is None]
         return Pbt(self, {name: space.varying[name] for name in names}, seed)
 
+    def most_states(self, slots: int) -> int:
+        """How many states can be on the disk together, with so many trials at a time."""
+        return (self.intervals - 1) * (self.max_sources + slots)
+
     def faults(self, space: SearchSpace) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """What of `perturb` can't be perturbed in this space: (path below this section, message)."""
         obstacles = {name: _obstacle(name, space) for name in self.perturb or CHANGEABLE}

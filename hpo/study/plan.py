@@ -22,6 +22,7 @@ from hpo.records import TrialRecord
 from hpo.report.plan import Disk, Fresh, Memory, Plan, Saving, Time
 from hpo.report.screen import Screen
 from hpo.runners.machine import cores
+from hpo.schedulers import PbtConfig
 from hpo.space import Params
 from hpo.study.folder import SAVED
 from hpo.study.forecast import Forecast, Job, Limits, Look, Slots, forecast, makespan
@@ -88,7 +89,7 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
         fresh=course.fresh(future),
         time=_time(course, pace, future, past, rows.get("test", 0)) if pace else None,
         untimed=untimed,
-        disk=_disk(config, footprint.checkpoint_bytes(prepared.pretrained.folder)),
+        disk=_disk(config, footprint.checkpoint_bytes(prepared.pretrained.folder), slots),
         memory=_memory(prepared, pace, batches[-1]),
         exists=past.exists,
         finished=len(past.finished),
@@ -243,9 +244,9 @@ def _probe(
 
 
 def _time(course: _Course, pace: Pace, future: Forecast, past: Past, test_rows: int) -> Time:
-    end = JUDGING + 2 * test_rows / pace.evaluation  # the winner, and the default configuration
+    end = JUDGING + pace.reading(2 * test_rows)  # the winner, and the default configuration
     if course.config.promotion is not None:
-        end += REGISTERING + test_rows / pace.evaluation  # and the champion
+        end += REGISTERING + pace.reading(test_rows)  # and the champion
     fresh = course.fresh(future)
     rest = course.rest(past) if past.finished else future
     return Time(
@@ -263,13 +264,14 @@ def _time(course: _Course, pace: Pace, future: Forecast, past: Past, test_rows: 
     )
 
 
-def _disk(config: StudyConfig, checkpoint: int) -> Disk:
+def _disk(config: StudyConfig, checkpoint: int, slots: int) -> Disk:
     """The best few within `max_bytes`, one of them at least, and the default configuration's; while leaders are
     confirmed, the best fresh run of each as well."""
     baseline = any(origin == BASELINE for origin, _ in config.first_points())
     within = max(1, config.checkpoints.max_bytes // checkpoint)
     fresh = config.confirm.top if config.confirm else 0
     kept = min(config.checkpoints.keep + fresh, within) + baseline + (baseline and fresh > 0)
+    scheduler = config.search.scheduler
     place = config.storage.resolve()
     while not place.exists():
         place = place.parent
@@ -278,6 +280,7 @@ def _disk(config: StudyConfig, checkpoint: int) -> Disk:
         kept if fresh else min(kept, config.budget.trials or kept),
         shutil.disk_usage(place).free,
         config.storage,
+        3 * checkpoint * scheduler.most_states(slots) if isinstance(scheduler, PbtConfig) else 0,
     )
 
 

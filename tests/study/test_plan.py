@@ -1,6 +1,7 @@
 """The plan of a study: what it says, what it refuses, and what it leaves behind."""
 
 import dataclasses
+import math
 import re
 from functools import partial
 from pathlib import Path
@@ -322,6 +323,12 @@ def test_seconds_of_a_step_lie_on_the_line_through_what_was_measured() -> None:
     assert Pace(steps={8: 1.0}, evaluation=1.0, setup=0.0, start=0.0, memory=0).step_seconds(16) == 2.0
 
 
+def test_rows_are_evaluated_in_a_third_of_the_time_of_training_where_nobody_measured_it() -> None:
+    pace = Pace(steps={10: 3.0}, evaluation=math.inf, setup=0.0, start=0.0, memory=0)
+    assert pace.reading(50) == pytest.approx(5.0)
+    assert dataclasses.replace(pace, evaluation=25.0).reading(50) == pytest.approx(2.0)
+
+
 def test_a_configuration_that_cannot_train_is_told_instead_of_a_time(films: Path) -> None:
     changes = ("space.learning_rate=1.0", "space.weight_decay=9.9", "space.max_grad_norm=0", "space.bf16=false")
     plan = planned(films, *changes, timed=True)
@@ -337,3 +344,12 @@ def test_the_command_prints_the_plan_of_the_quickstart(command: Any, tmp_path: P
     assert re.search(r"# data      train [\d,]+ rows, validation [\d,]+ rows, test [\d,]+ rows", done.stdout)
     assert re.search(r"# trials    \d+; \d+ to 0\.\d+ of their training, .* to the end", done.stdout)
     assert [path.name for path in (tmp_path / "here").iterdir()] == [".cache"]
+
+
+def test_the_states_that_members_of_a_population_leave_are_in_the_plan(films: Path) -> None:
+    plan = planned(films, "search.sampler=random", "search.scheduler={type: pbt, intervals: 3, max_sources: 2}")
+    assert plan.disk.states == 3 * plan.disk.checkpoint * 2 * (2 + plan.slots)
+    assert "of states at most" in plan_text(plan)
+    full = dataclasses.replace(plan, disk=dataclasses.replace(plan.disk, free=plan.kept_bytes))
+    assert "lower search.scheduler.max_sources or intervals" in full.warnings[0]
+    assert "of states" not in plan_text(planned(films))
