@@ -84,17 +84,25 @@ def gains(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tuple[st
 
 
 def gain_text(summary: StudySummary, gain: Gain) -> str:
-    """`+2.2 points ± 1.8`, with half the 95 % interval where the standard error is known."""
-    text = words.gain(summary.metric, gain.winner, gain.rival)
-    return text if gain.error is None else f"{text} ± {100 * TWO_SIDED * gain.error:.1f}"
+    """`+2.2 points ± 1.8`, above zero where the winner is better; with half the 95 % interval where the standard error
+    is known, or with the interval itself."""
+    text = words.gain(summary.metric, _better_by(summary, gain), 0.0)
+    if gain.error is not None:
+        return f"{text} ± {100 * TWO_SIDED * gain.error:.1f}"
+    return text + words.gain_spread(summary.metric, gain.low, gain.high, gain.confidence)
 
 
 def gain_in_words(summary: StudySummary, gain: Gain) -> str:
-    better = gain.winner - gain.rival if summary.mode == "max" else gain.rival - gain.winner
-    size = words.gain(summary.metric, max(gain.winner, gain.rival), min(gain.winner, gain.rival)).lstrip("+-")
-    if gain.winner == gain.rival:
+    """`2.2 points better than`."""
+    better = _better_by(summary, gain)
+    if not better:
         return "level with"
+    size = words.gain(summary.metric, abs(better), 0.0).removeprefix("+")
     return f"{size} {'better' if better > 0 else 'worse'} than"
+
+
+def _better_by(summary: StudySummary, gain: Gain) -> float:
+    return gain.winner - gain.rival if summary.mode == "max" else gain.rival - gain.winner
 
 
 def _headline(summary: StudySummary) -> str:
@@ -134,11 +142,7 @@ def _sure(summary: StudySummary) -> Tile:
     if own is None:
         return Tile("How sure", "one seed", "not retrained over fresh seeds: the score holds some luck")
     seeds = words.count(len(own.values), "fresh seed")
-    luck = own.first - own.mean if summary.mode == "max" else own.mean - own.first
-    size = words.gain(summary.metric, abs(luck), 0.0).lstrip("+")
-    optimism = (
-        f"the first score was {size} {'too good' if luck > 0 else 'worse'}" if luck else "as good as its first score"
-    )
+    optimism = f"the first score was {words.too_good(summary.metric, own.optimism(summary.mode))}"
     if own.low is None or own.high is None:
         return Tile("How sure", words.metric_value(own.mean), f"mean of {seeds}, no interval; {optimism}")
     interval = f"{own.low:.3f} to {own.high:.3f}"
@@ -150,10 +154,12 @@ def _bought(summary: StudySummary, trials: Sequence[TrialRecord]) -> Tile:
         return Tile("What it bought", "nothing", "the default configuration won: nothing tried here beats it")
     found = gains(summary, trials)
     if not found:
-        return Tile("What it bought", "unknown", "no default was trained beside it: put `default` into search.first")
+        return Tile("What it bought", "unknown", "no default was trained beside it; search.first can ask for one")
     rival, where, gain = found[0]
-    figure = gain_text(summary, gain).replace(" points", " pts")
-    note = f"over {rival} on the {where}"
+    figure = words.gain(summary.metric, _better_by(summary, gain), 0.0).replace(" points", " pts")
+    if gain.error is not None:
+        figure += f" ± {100 * TWO_SIDED * gain.error:.1f}"
+    note = f"over {rival} on the {where}{words.gain_spread(summary.metric, gain.low, gain.high, gain.confidence)}"
     grid = next((one for one in found if "grid" in one[0] and one[0] != rival), None)
     if grid is not None:
         note += f"; {gain_text(summary, grid[2])} over {grid[0]} on the validation rows"
@@ -180,7 +186,7 @@ def _caution(summary: StudySummary) -> str | None:
     if gain is None and winners_confirmation(summary) is None:
         return (
             "The winner was chosen on the rows it is scored on, by one seed. "
-            "Ask for `confirm` and a test split to learn how much of it is luck."
+            "Confirmation over fresh seeds and a test split would say how much of it is luck."
         )
     return None
 

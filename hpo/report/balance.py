@@ -186,14 +186,14 @@ def objective_of(trial: TrialRecord, name: str) -> float | None:
 
 
 def draw_cost(trials: Sequence[TrialRecord]) -> Figure | None:
-    """Epochs by state, and those that stopping early has spared; None where no epochs are known."""
+    """Epochs by state, and those that stopping early has spared; None where no epochs are known, or all of one kind."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
     rows = [(str(spent.state), spent.epochs, COLORS.get(spent.state, MUTED)) for spent in spending(trials)]
-    if not sum(epochs for _, epochs, _ in rows):
-        return None
     saved = spared(trials).epochs
+    if not sum(epochs for _, epochs, _ in rows) or (len(rows) == 1 and not saved):
+        return None
     for name, epochs, color in [*rows, *([("spared", saved, BAND)] if saved else [])]:
         figure.add_bar(
             x=[epochs],

@@ -53,7 +53,7 @@ def draw_history(summary: StudySummary, trials: Sequence[TrialRecord]) -> Figure
             annotation={"text": "default", "font": {"color": MUTED}, "xanchor": "right"},
             annotation_position="bottom right",
         )
-    figure.update_xaxes(title="trial", rangemode="tozero", tickformat="d")
+    figure.update_xaxes(title="trial", tickformat="d")
     figure.update_yaxes(title=f"validation {plain(summary.metric)}")
     return finish(figure, height=380, legend=True)
 
@@ -185,7 +185,11 @@ def draw_curves(summary: StudySummary, trials: Sequence[TrialRecord]) -> Figure 
             marker={"size": 6},
             hovertemplate="the winner: %{y:.4f}<extra></extra>",
         )
-    figure.update_xaxes(title="epochs trained" if by_epochs else "part of the trial's own training", rangemode="tozero")
+    longest = max(
+        max(finite(trial.curve)) * (float(trial.params["num_train_epochs"]) if by_epochs else 1.0) for trial in drawn
+    )
+    title = "epochs trained" if by_epochs else "part of the trial's own training"
+    figure.update_xaxes(title=title, range=[0, 1.03 * longest])
     figure.update_yaxes(title=f"validation {plain(summary.metric)}")
     return finish(figure, height=400, legend=True)
 
@@ -252,6 +256,7 @@ def _add_states(
                 mode="markers",
                 name=name,
                 legendgroup=name,
+                cliponaxis=False,
                 legendrank=ORDER.index(name),
                 showlegend=legend,
                 marker=STAR if name == "winner" else MARKERS[TrialState(name)],

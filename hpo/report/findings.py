@@ -107,11 +107,15 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """How far the winner is above a rival, in the metric's own direction. error: its standard error, where known."""
+    """Of the winner over a rival, both in the metric's own direction. error: the standard error of the difference; low,
+    high: its interval of `confidence`, above zero where the winner is better. None where unknown."""
 
     winner: float
     rival: float
     error: float | None = None
+    low: float | None = None
+    high: float | None = None
+    confidence: float = 0.95
 
 
 def of_search(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
@@ -129,6 +133,11 @@ def last_value(trial: TrialRecord) -> float | None:
         return trial.value if math.isfinite(trial.value) else None
     curve = finite(trial.curve)
     return curve[max(curve)] if curve else None
+
+
+def evidence(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Those that the present space has room for; what a changed one dropped is history."""
+    return [trial for trial in trials if not trial.dropped]
 
 
 def best_first(summary: StudySummary, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
@@ -271,10 +280,12 @@ def gain_on_test(summary: StudySummary) -> Gain | None:
 
 
 def gain_over_seeds(summary: StudySummary) -> Gain | None:
-    """Over the default, both by their means over fresh seeds."""
+    """Over the default, both by their means over the same fresh seeds."""
     own = winners_confirmation(summary)
     rival = next((one for one in summary.confirmed if one.origin == "default"), None)
-    return Gain(own.mean, rival.mean) if own and rival and own.number != rival.number else None
+    if own is None or rival is None or own.number == rival.number:
+        return None
+    return Gain(own.mean, rival.mean, low=own.gain_low, high=own.gain_high, confidence=own.confidence)
 
 
 def gain_over(summary: StudySummary, rival: TrialRecord | None) -> Gain | None:

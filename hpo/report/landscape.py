@@ -4,6 +4,7 @@ Trials become an Optuna study in memory; its figures are brought to the look of 
 the last value it had, which is worse than its own end would have been: it is left out of nothing, and leads nothing.
 """
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ FEWEST = 8
 SPARSE = 5
 """Different values up to which a range is drawn like a choice."""
 
+SURFACE = 120
+"""Trials that a surface is drawn over, taken evenly from the best to the worst: its size is the square of them."""
+
 NUMBER = "\uffff"
 """A param that all trials have in memory: their number, by which a line of Optuna is known again. Sorts last."""
 
@@ -38,7 +42,7 @@ LEADERS = 0.1
 def importances(
     summary: StudySummary, trials: Sequence[TrialRecord], varying: Mapping[str, Varying]
 ) -> dict[str, float]:
-    """How much each param decides whether a trial is among the best tenth (PED-ANOVA, Watanabe et al. 2023,
+    """How much each param decides whether a trial is among the `top` (PED-ANOVA, Watanabe et al. 2023,
     arXiv:2304.10255): shares that add up to 1, the largest first; empty where there are too few trials to say.
     Params that exist only under a condition are included."""
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -48,16 +52,22 @@ def importances(
         count = len(study.trials)
         if count < FEWEST or len(names) < 2 or len({trial.value for trial in study.trials}) < 2:
             return {}
-        evaluator = PedAnovaImportanceEvaluator(target_quantile=min(max(LEADERS, 5 / count), 0.5))
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=top(trials) / count)
         found = get_param_importances(study, evaluator=evaluator, params=list(names))
     shares = {names[name]: share for name, share in found.items()}
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
+def top(trials: Sequence[TrialRecord]) -> int:
+    """How many trials count as the best: a tenth, and not so few that one of them decides."""
+    count = sum(last_value(trial) is not None for trial in trials)
+    return min(max(round(LEADERS * count), 5), max(count // 2, 1))
+
+
 def draw_parallel(
     summary: StudySummary, trials: Sequence[TrialRecord], varying: Mapping[str, Varying]
 ) -> Figure | None:
-    """A line a trial through all its params; the best tenth and the winner stand out."""
+    """A line a trial through all its params; the `top` and the winner stand out."""
     import plotly.graph_objects as go
     from optuna.visualization import plot_parallel_coordinate
 
@@ -69,13 +79,14 @@ def draw_parallel(
     integers = {short for short, name in names.items() if isinstance(varying[name], IntRange)}
     ranked = [trial.number for trial in best_first(summary, trials) if last_value(trial) is not None]
     won = [summary.best.number]
-    leaders = [number for number in ranked[: max(1, round(LEADERS * len(ranked)))] if number not in won]
-    others = [number for number in ranked if number not in (*won, *leaders)]
+    best = top(trials)
+    leaders = [number for number in ranked[:best] if number not in won]
+    others = [number for number in ranked[best:] if number not in won]
     lines = _by_number(theirs, [trial.params[NUMBER] for trial in study.trials])
     figure = go.Figure(layout=theirs.layout)
     for layer, numbers, color, width in (
         ("others", others, MUTED, 1.0),
-        ("the best tenth", leaders, COMPLETE, 1.8),
+        (f"the best {best}", leaders, COMPLETE, 1.8),
         ("winner", won, WINNER, 3.2),
     ):
         numbers = [number for number in numbers if number in lines]
@@ -112,7 +123,8 @@ def draw_contour(
     """The metric over two ranges; None where too few trials span them."""
     from optuna.visualization import plot_contour
 
-    both = [trial for trial in trials if all(name in trial.params for name in pair)]
+    both = best_first(summary, [trial for trial in trials if all(name in trial.params for name in pair)])
+    both = both[:: math.ceil(len(both) / SURFACE)]  # the best one is among them
     with _quiet():
         study, names = _in_memory(summary, both, varying)
         short = {full: name for name, full in names.items()}
@@ -125,7 +137,11 @@ def draw_contour(
         reversescale=summary.mode == "min",
         contours={"coloring": "heatmap"},
         line={"width": 0.4, "color": "rgba(255,255,255,0.45)"},
-        colorbar={"title": {"text": plain(summary.metric), "side": "right"}, "thickness": 12, "outlinewidth": 0},
+        colorbar={
+            "title": {"text": plain(summary.metric), "side": "right", "font": {"size": 13}},
+            "thickness": 12,
+            "outlinewidth": 0,
+        },
         hovertemplate=f"{plain(summary.metric)} about %{{z:.4f}}<extra></extra>",
         hoverinfo=None,
     )
@@ -133,6 +149,8 @@ def draw_contour(
         selector={"type": "scatter"},
         marker={"color": "#FFFFFF", "size": 7, "line": {"width": 1.2, "color": "#000000"}},
     )
+    surface = next(trace for trace in figure.data if trace.type == "contour")
+    surface.z = [[None if z is None else round(float(z), 4) for z in row] for row in surface.z]
     best = summary.best
     if all(name in best.params for name in pair):
         place = {"x": [best.params[pair[0]]], "y": [best.params[pair[1]]]}

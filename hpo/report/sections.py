@@ -3,9 +3,7 @@
 Made from records alone. Must not know HTML or Markdown.
 """
 
-import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from hpo.records import StudySummary, TrialRecord, TrialState
 from hpo.report import balance, charts, landscape, words
@@ -14,6 +12,7 @@ from hpo.report.findings import (
     Background,
     best_first,
     epochs_of,
+    evidence,
     expected_best,
     failures,
     last_value,
@@ -24,24 +23,26 @@ from hpo.report.findings import (
     winners_confirmation,
 )
 from hpo.report.parts import Cell, Chart, Line, Section, Table, number_cell, param_cell
+from hpo.report.setting import set_up
 
-STACK = ("torch", "transformers", "datasets", "optuna", "ray", "mlflow")
-"""What a result depends on."""
+ENOUGH = 50
+"""Trials below which an importance is a rough guess."""
 
 
 def sections(summary: StudySummary, trials: Sequence[TrialRecord], background: Background) -> list[Section]:
     """Those that have something to say. trials: those of the search, by number."""
+    known = evidence(trials)
     found = [
-        _winner(summary, trials),
-        _history(summary, trials),
-        _pareto(summary, trials),
-        _params(summary, trials, background),
-        _curves(summary, trials, background),
+        _winner(summary, known),
+        _history(summary, known),
+        _pareto(summary, known),
+        _params(summary, known, background),
+        _curves(summary, known, background),
         _effort(summary, trials),
         _failures(trials),
         _evidence(summary),
         _trials(summary, trials, background),
-        _setup(background),
+        set_up(background),
     ]
     return [section for section in found if section is not None]
 
@@ -50,11 +51,16 @@ def _winner(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
     paragraphs, tables, shown = [], [], []
     own = winners_confirmation(summary)
     if own is not None:
-        off = words.gain(summary.metric, own.first, own.mean)
         paragraphs.append(
             "The leaders of the search were trained again over fresh seeds, and the winner is named by its mean. "
-            f"It was chosen for a first score of {words.metric_value(own.first)}; fresh seeds "
-            f"make it {words.metric_value(own.mean)}. The difference ({off}) is the optimism of choosing the best."
+            f"It was chosen for a first score of {words.metric_value(own.first)}; fresh seeds make it "
+            f"{words.metric_value(own.mean)}: the first score was "
+            f"{words.too_good(summary.metric, own.optimism(summary.mode))}"
+            + (
+                f", those of all leaders on average {words.too_good(summary.metric, summary.optimism)}."
+                if summary.optimism is not None and len(summary.confirmed) > 1
+                else "."
+            )
         )
     else:
         paragraphs.append(
@@ -83,9 +89,16 @@ def _winner(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
             )
             for rival, where, gain in found
         )
-        tables.append(Table("Gain of the winner", ("over", "on", "winner", "rival", "gain"), rows))
+        tables.append(Table("Gain of the winner", ("over", "on", "winner", "rival", "better by"), rows))
     if summary.test_best:
         tables.append(_test(summary))
+    if schedule := summary.best.schedule:
+        names = tuple(dict.fromkeys(name for _, values in schedule for name in values))
+        lines = tuple(
+            Line((Cell(f"{level:.3g}", level), *(param_cell(values, name) for name in names)))
+            for level, values in schedule
+        )
+        tables.append(Table("Values that changed while it trained", ("from", *names), lines))
     verdict = {"promote": "Promoted, because:", "keep": "The present champion is kept, because:"}
     if summary.reasons:
         paragraphs.append(verdict.get(summary.decision or "", "The gate says:"))
@@ -104,7 +117,11 @@ def _confirmed(summary: StudySummary) -> Table:
                     Cell(words.metric_value(one.first), one.first),
                     Cell(words.metric_value(one.mean), one.mean),
                     Cell(interval),
-                    Cell(", ".join(map(words.metric_value, one.values)) + (" (out of the race)" if one.is_out else "")),
+                    Cell(
+                        ", ".join(map(words.metric_value, one.values))
+                        + (f" ({one.failed} failed)" if one.failed else "")
+                        + (" (out of the race)" if one.is_out else "")
+                    ),
                 ),
                 "winner" if one.number == summary.best.number else "",
             )
@@ -176,8 +193,9 @@ def _params(summary: StudySummary, trials: Sequence[TrialRecord], background: Ba
     if figure := charts.draw_importance(shares):
         top = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:5])
         caption = (
-            "How much each param decides whether a trial is among the best tenth, whatever the others are (PED-ANOVA); "
-            "stopped trials are counted in, at the last value they had."
+            f"How much each param decides whether a trial is among the best {landscape.top(trials)}, whatever the "
+            "others are (PED-ANOVA); stopped trials are counted in, at the last value they had."
+            + ("" if len(trials) >= ENOUGH else " Of so few trials it is a rough guess.")
         )
         shown.append(Chart("importance", figure, caption, f"Importance of params: {top}"))
     if figure := charts.draw_slices(summary, trials, varying, order):
@@ -298,7 +316,16 @@ def _evidence(summary: StudySummary) -> Section | None:
 
 def _trials(summary: StudySummary, trials: Sequence[TrialRecord], background: Background) -> Section:
     names = list(background.varying)
-    heads = ("trial", "state", summary.metric, *map(words.short_name, names), "epochs", "minutes", "proposed by", "why")
+    heads = (
+        "trial",
+        "state",
+        summary.metric,
+        *map(words.short_name, names),
+        "trained",
+        "minutes",
+        "proposed by",
+        "why",
+    )
     rows = []
     for trial in best_first(summary, trials):
         value = last_value(trial)
@@ -307,23 +334,8 @@ def _trials(summary: StudySummary, trials: Sequence[TrialRecord], background: Ba
         done = epochs_of(trial)
         cells += [number_cell(done or None, "{:.2f}"), number_cell(trial.seconds, "{:.1f}", 1 / 60)]
         reason = (trial.reason or "").strip().splitlines()
-        cells += [Cell(trial.origin), Cell(reason[-1] if reason else "")]
+        why = "dropped: the space was changed and has no room for it" if trial.dropped else ""
+        cells += [Cell(trial.origin), Cell(reason[-1] if reason else why)]
         mark = "winner" if trial.number == summary.best.number else str(trial.state)
         rows.append(Line(tuple(cells), mark))
     return Section("trials", "All trials", tables=(Table("The best first", heads, tuple(rows), sortable=True),))
-
-
-def _setup(background: Background) -> Section | None:
-    facts = {**background.params, **{name.removeprefix("hpo."): value for name, value in background.tags.items()}}
-    if facts:
-        facts |= {"python": platform.python_version(), **{name: version(name) for name in STACK}}
-    rows = tuple(Line((Cell(name), Cell(str(value)))) for name, value in facts.items())
-    tables = [Table("What ran", ("what", "value"), rows)] if rows else []
-    if background.datasets:
-        lines = tuple(
-            Line((Cell(own.split), Cell(f"{own.rows:,}", own.rows), Cell(own.source), Cell(own.digest)))
-            for own in background.datasets
-        )
-        tables.append(Table("Data", ("split", "rows", "source", "sha256"), lines))
-    listings = (("The resolved space file", background.document),) if background.document else ()
-    return Section("setup", "Set-up", tables=tuple(tables), listings=listings) if tables or listings else None
