@@ -35,11 +35,11 @@ class Nsga2Config(SamplerConfig):
 
     def build(self, space: SearchSpace, study_seed: int, trial_seed: int) -> "BaseSampler":
         from optuna.exceptions import ExperimentalWarning
-        from optuna.samplers import NSGAIISampler, nsgaii
+        from optuna.samplers import nsgaii
 
-        from hpo.samplers.proposing import Replayed
+        from hpo.samplers.proposing import Nsga2, Replayed
 
-        def make(seed: int) -> NSGAIISampler:
+        def make(seed: int) -> Nsga2:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)  # crossovers, in Optuna since 3.0
                 crossovers: dict[Crossover, Callable[[], nsgaii.BaseCrossover]] = {
@@ -50,10 +50,10 @@ class Nsga2Config(SamplerConfig):
                     "spx": nsgaii.SPXCrossover,
                     "undx": nsgaii.UNDXCrossover,
                 }
-                return NSGAIISampler(
+                return Nsga2(
+                    crossovers[self.crossover](),
                     population_size=self.population_size,
                     mutation_prob=self.mutation_prob,
-                    crossover=crossovers[self.crossover](),
                     crossover_prob=self.crossover_prob,
                     swapping_prob=self.swapping_prob,
                     seed=seed,

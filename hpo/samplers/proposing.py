@@ -12,14 +12,18 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler
 from optuna.samplers._gp.sampler import _RELATIVE_PARAMS_KEY, _get_params
+from optuna.samplers.nsgaii import BaseCrossover
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from hpo.space import Choice, FloatRange, IntRange, Params, SearchSpace, Varying
 
 Distributions = Mapping[str, BaseDistribution]
+
+_DRAWS = 10
+"""Of a child that keeps being a copy."""
 
 
 def distribution_of(own: Varying) -> BaseDistribution:
@@ -59,13 +63,15 @@ class Replayed(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._whole.sample_relative(study, trial, search_space)
+        found = self._whole.sample_relative(study, trial, search_space)
+        return {name: _exact(value, search_space[name]) for name, value in found.items()}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         sampler = self._make(_digest(self._trial_seed, param_name))
-        return sampler.sample_independent(study, trial, param_name, param_distribution)
+        value = sampler.sample_independent(study, trial, param_name, param_distribution)
+        return _exact(value, param_distribution)
 
 
 class Grid(BaseSampler):
@@ -86,7 +92,7 @@ class Grid(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         earlier = (other for other in study.get_trials(deepcopy=False) if other.number < trial.number)
-        tried = {_key(other.params) for other in earlier}
+        tried = {_key(other.params) for other in earlier if "imported" not in other.user_attrs.get("hpo", {})}
         for place in self._order:
             where = np.unravel_index(int(place), self._shape)
             point = {name: values[at] for (name, values), at in zip(self._values.items(), where, strict=True)}
@@ -136,6 +142,29 @@ class Gp(GPSampler):
             return super().sample_relative(study, trial, search_space)
 
 
+class Nsga2(NSGAIISampler):
+    """Optuna's; a child that is a copy of an earlier trial is drawn again, and where a changed space left too few
+    parents, children are random."""
+
+    def __init__(self, crossover: BaseCrossover, **options: Any) -> None:
+        super().__init__(crossover=crossover, **options)
+        self._n_parents = crossover.n_parents
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        parents = self.get_parent_population(study, self.get_trial_generation(study, trial))
+        if len(parents) < self._n_parents:
+            return {}
+        known = [other.params for other in study.get_trials(deepcopy=False) if other.number < trial.number]
+        for _ in range(_DRAWS):
+            drawn = super().sample_relative(study, trial, search_space)
+            child = {name: _exact(value, search_space[name]) for name, value in drawn.items()}
+            if child not in known:
+                break
+        return child
+
+
 class Cmaes(CmaEsSampler):
     """Optuna's, over ranges that are known from the start. Its state is kept by ranges: where these change, it starts
     anew and does not take points of the old ones for its own."""
@@ -147,6 +176,14 @@ class Cmaes(CmaEsSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return dict(self._ranges)
+
+
+def _exact(value: Any, distribution: BaseDistribution) -> Any:
+    """The multiple of a step as `FloatRange.grid` has it: some samplers come near it only."""
+    if not isinstance(distribution, FloatDistribution) or distribution.step is None:
+        return value
+    steps = round((value - distribution.low) / distribution.step)
+    return min(distribution.low + distribution.step * steps, distribution.high)
 
 
 def _key(params: Params) -> tuple[tuple[str, str], ...]:
