@@ -128,6 +128,13 @@ def test_of_equal_means_the_default_wins_then_the_earlier_trial() -> None:
     assert [one.number for one in own.standing(run_through(own, shuffled))] == [DEFAULT, GOOD, OTHER]
 
 
+def test_a_candidate_that_is_barred_does_not_win_whatever_its_mean() -> None:
+    barred = Candidate(5, "tpe", 0.99, is_barred=True)
+    own = Race([barred, Candidate(GOOD, "tpe", 0.9)], 2, 0.95, "max")
+    found = own.standing(run_through(own, {5: [0.99, 0.98], GOOD: [0.9, 0.8]}))
+    assert [one.number for one in found] == [GOOD, 5]
+
+
 def test_one_seed_gives_a_winner_without_an_interval() -> None:
     own = race(1)
     scores = run_through(own, CLOSE)

@@ -12,6 +12,7 @@ import pytest
 from hpo.errors import DivergedError
 from hpo.ledger import Ledger
 from hpo.ledger.seeds import SeedLedger
+from hpo.objectives import Limits
 from hpo.records import (
     AnyEvent,
     Confirmed,
@@ -322,3 +323,12 @@ def test_leaders_are_the_best_assignments_once_each_and_the_default() -> None:
     assert [own.number for own in leaders(ordered, 9)] == [4, 1, 2]
     same = trial(9, 0.6, 0.5, origin="default")
     assert [own.number for own in leaders([*ordered, same], 1)] == [9]
+
+
+def test_trials_beyond_a_limit_are_no_leaders_unless_all_are() -> None:
+    limits = Limits({"parameters": 100.0}, {"parameters": "min"})
+    small, large = ({"metrics": {"parameters": size}} for size in (50.0, 200.0))
+    ordered = [trial(1, 0.8, 0.4).model_copy(update=small), trial(4, 0.9, 0.5).model_copy(update=large)]
+    default = trial(0, 0.6, 0.2, origin="default").model_copy(update=large)
+    assert [own.number for own in leaders([*ordered, default], 2, limits)] == [1, 0]
+    assert [own.number for own in leaders([ordered[1], default], 2, limits)] == [4, 0]
