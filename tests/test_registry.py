@@ -264,7 +264,11 @@ def test_a_server_that_dies_is_no_verdict_and_its_missing_files_are(classifier: 
         run = client.create_run(client.create_experiment("toy"))
         version, registry = register(uri, run.info.run_id, classifier), Registry(uri)
         assert (registry.fetch(version, tmp_path / "fetched") / "model.safetensors").is_file()
-        next((tmp_path / "artifacts").rglob("model.safetensors")).unlink()
+        register(uri, run.info.run_id, write_tiny_bert(tmp_path / "second", seed=1))
+        again = registry.fetch(registry.rollback("toy", to=None, by="ada", reason=None), tmp_path / "fetched")
+        assert (again / "model.safetensors").read_bytes() == (classifier / "model.safetensors").read_bytes()
+        for weights in [*(tmp_path / "artifacts").rglob("model.safetensors")]:
+            weights.unlink()
         with pytest.raises(ModelError, match=r"model\.safetensors is missing"):
             registry.fetch(version, tmp_path / "fetched")
         shutil.rmtree(tmp_path / "artifacts")

@@ -4,6 +4,7 @@ A promoter here is what `Finish` is, without the training: it looks who is champ
 judges again where it lost. Numbers are compared like tests are, so whoever replaces another must have met it.
 """
 
+import functools
 import itertools
 import random
 import signal
@@ -37,13 +38,13 @@ class Paced:
     """The real client, which comes by `step` before each of its calls: what happens there happens between two calls."""
 
     def __init__(self, client: MlflowClient, step: Step) -> None:
-        self._client = client
+        self.real = client
         self._step = step
 
     def __getattr__(self, name: str) -> Any:
         def call(*given: Any, **named: Any) -> Any:
             self._step(name)
-            return getattr(self._client, name)(*given, **named)
+            return getattr(self.real, name)(*given, **named)
 
         return call
 
@@ -61,12 +62,19 @@ def name(client: MlflowClient) -> str:
 def new_name(client: MlflowClient) -> str:
     name = next(names)
     client.create_registered_model(name)
+    run_of(client, name)
     return name
+
+
+@functools.cache
+def run_of(client: Any, name: str) -> Any:
+    """A server takes no version whose files are not those of a run."""
+    return client.create_run("0").info
 
 
 def promote(client: Any, name: str, score: float) -> int:
     """Until it is champion, or has met a champion that is as good. Returns its last number."""
-    succession = Succession(client, name)
+    succession, run = Succession(client, name), run_of(getattr(client, "real", client), name)
     while True:
         found = succession.settle()
         champion = found.chain.champion
@@ -74,8 +82,8 @@ def promote(client: Any, name: str, score: float) -> int:
         made = succession.enter(
             verdict="promote" if score > best else "keep",
             seen=found.chain.seen,
-            source="mlflow-artifacts:/nowhere",
-            run_id=None,
+            source=f"{run.artifact_uri}/model",
+            run_id=run.run_id,
             model_id=None,
             description="",
             tags={"score": str(score)} | ({AGAINST: str(champion)} if champion else {}),
