@@ -38,7 +38,8 @@ class PromotionConfig(BaseModel):
     """The gate. model: the name in the registry. min_improvement: in the metric's own unit, to be exceeded.
 
     confidence: how sure the test must be that the challenger is better (0.95: p at most 0.05); None asks no test, and
-    then every second challenger that is merely equal is promoted.
+    then every second challenger that is merely equal is promoted. limits: what the winner may cost at most (seconds,
+    latency, parameters), or must reach at least in another metric.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +47,7 @@ class PromotionConfig(BaseModel):
     model: Annotated[str, Field(min_length=1, pattern=r"^\w[\w .\-]*$")]
     min_improvement: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] | None = 0.95
+    limits: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
