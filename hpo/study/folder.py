@@ -1,6 +1,6 @@
 """A study's folder: its lock, its saved configuration, and the signals that may end its driver.
 
-<storage>/<study>/  study.json  ledger.db  events.jsonl  checkpoints/  population/  report.md  figures/
+<storage>/<study>/  study.json  ledger.db  events.jsonl  checkpoints/  population/  report.html  report.md
 """
 
 import fcntl

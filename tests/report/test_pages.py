@@ -264,3 +264,34 @@ def test_a_poor_study_has_a_page_too(tmp_path, summary, trials, background, chan
 def test_a_winner_from_beyond_the_space_is_drawn_where_it_lies(tmp_path, summary, trials, background):
     narrow = replace(background, varying={**background.varying, "learning_rate": FloatRange(1e-4, 2e-4, log=True)})
     assert "slices" in page_of(tmp_path, summary, trials, narrow).figures
+
+
+def test_several_metrics_show_the_front_that_the_study_found(tmp_path, summary, trials, background):
+    weighed = [
+        trial.model_copy(
+            update={"metrics": {**trial.metrics, "best_accuracy": trial.value or 0.0, "latency": trial.number}}
+        )
+        for trial in trials
+    ]
+    found = summary.model_copy(update={"objectives": {"accuracy": "max", "latency": "min"}, "pareto": (0, 10)})
+    page = page_of(tmp_path, found, weighed, background)
+    front = next(trace for trace in page.figures["pareto"]["data"] if trace["name"] == "Pareto front")
+    assert (front["x"], front["customdata"]) == ([0.0, 10.0], [0, 10])
+    assert "pareto" not in page_of(tmp_path, summary, trials, background).figures
+
+
+def test_a_trial_that_a_changed_space_dropped_is_listed_and_not_drawn(tmp_path, summary, trials, background):
+    dropped = trials[1].model_copy(update={"dropped": True, "value": None})
+    page = page_of(tmp_path, summary, [trials[0], dropped, *trials[2:]], background)
+    drawn = [row[0] for trace in page.figures["history"]["data"] for row in trace.get("customdata", [])]
+    assert 1 not in drawn
+    assert len(drawn) == len(trials) - 1
+    assert "dropped: the space was changed" in page.words
+
+
+def test_the_line_of_the_winner_is_that_of_the_winner(tmp_path, summary, trials, background):
+    lines = page_of(tmp_path, summary, trials, background).figures["parallel"]["data"]
+    winner = next(trace for trace in lines if trace["name"] == "winner")
+    assert winner["y"][0] == 1.0
+    assert [row[2] for row in winner["customdata"][:-1]] == [10] * (len(winner["customdata"]) - 1)
+    assert sum(trace["y"].count(None) for trace in lines) == len([trial for trial in trials if trial.curve])

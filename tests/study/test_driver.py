@@ -65,6 +65,7 @@ def test_a_study_runs_from_one_file_to_a_champion_and_goes_on_from_there(films: 
     kept = sorted(path.name for path in (study / "checkpoints").iterdir())
     assert 1 <= len(kept) <= 3  # the best two, and the default configuration's
     assert (study / "report.md").exists()
+    assert (study / "report.html").exists()
     secret = json.loads((study / "study.json").read_text())
     assert "tracking" not in secret["config"]
 
@@ -102,9 +103,17 @@ def test_a_study_runs_from_one_file_to_a_champion_and_goes_on_from_there(films: 
     assert [alias for alias, _ in aliases] == ["challenger", "champion"]
     assert len({version for _, version in aliases}) == 2
 
-    changed = command("run", "--space", films, "--resume", "--set", "space.learning_rate.high=2e-2")
-    assert changed.returncode == 2
-    assert "differs from the one this study began with" in changed.stderr
+    narrow = ["--set", "space.learning_rate.high=4e-3", "--set", "budget.trials=8"]
+    changed = command("run", "--space", films, "--resume", *narrow)
+    assert changed.returncode == 0, changed.stderr
+    kept = re.search(r"the space changed: (\d) of 6 trials fit the new one and count", changed.stdout)
+    assert kept is not None, changed.stdout
+    assert {int(number) for number, _ in FINISHED.findall(changed.stdout)} == {6, 7}
+    assert len([name for name in runs(folder) if name.startswith("trial-")]) == 10  # of both studies
+
+    other = command("run", "--space", films, "--resume", "--set", "task.max_length=12")
+    assert other.returncode == 2
+    assert "differs from the one this study began with" in other.stderr
 
 
 def wait_for(lines: Any, pattern: str) -> None:
