@@ -18,8 +18,9 @@ from hpo.runners.inline import InlineRunner
 from hpo.runners.toy import TimedToy
 from hpo.samplers import Sampler
 from hpo.schedulers import SchedulerUnion
-from hpo.study.search import StudySearch, ranked
+from hpo.study.search import StudySearch
 from hpo.study.steps import Ladder
+from hpo.study.trials import ranked
 
 TRIALS = 8
 SPACE = """\

@@ -27,8 +27,8 @@ from hpo.records import (
     TrialState,
     Verdict,
 )
-from hpo.study.search import BASELINE, Running, costs_of, finished_event, started_event, totals_of
 from hpo.study.steps import Ladder
+from hpo.study.trials import BASELINE, Running, costs_of, finished_event, started_event, totals_of
 
 
 def leaders(best_first: Sequence[TrialRecord], top: int, limits: Limits = NO_LIMITS) -> list[TrialRecord]:

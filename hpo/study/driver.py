@@ -39,9 +39,10 @@ from hpo.study.confirm import Confirmation, leaders
 from hpo.study.finish import Finish
 from hpo.study.phases import SearchThenConfirm
 from hpo.study.prepare import Prepared, prepare
-from hpo.study.search import BASELINE, StudySearch, ranked, remove_strangers
+from hpo.study.search import StudySearch
 from hpo.study.steps import Ladder
 from hpo.study.told import catch_up
+from hpo.study.trials import BASELINE, ranked, remove_strangers
 from hpo.tracking.link import read_link
 from hpo.tracking.mlflow import MlflowTracker
 from hpo.tracking.spool import Spool

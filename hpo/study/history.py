@@ -22,7 +22,7 @@ from hpo.records import TrialRecord, TrialState
 from hpo.report import words
 from hpo.space import Params
 from hpo.study.folder import SAVED
-from hpo.study.search import ranked
+from hpo.study.trials import ranked
 from hpo.training.hyperparameters import Hyperparameters
 
 TRAINED_WITHOUT: Params = {name: own for name, own in Hyperparameters().model_dump().items() if own is not None}

@@ -29,8 +29,8 @@ from hpo.study.forecast import Forecast, Job, Limits, Look, Slots, forecast, mak
 from hpo.study.hindsight import pace_of
 from hpo.study.prepare import Prepared, prepare
 from hpo.study.probe import Pace, probe
-from hpo.study.search import BASELINE
 from hpo.study.steps import Ladder, TrialLength, extremes
+from hpo.study.trials import BASELINE
 from hpo.training import footprint
 from hpo.trial import evaluation_steps
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from hpo.confirmation import Run
 from hpo.records import Confirmed, TrialConfirmed, TrialFinished, TrialRecord, TrialReported, TrialStarted
-from hpo.study.search import finished_event, started_event
+from hpo.study.trials import finished_event, started_event
 from hpo.tracking.spool import Spool
 
 

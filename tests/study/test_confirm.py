@@ -31,8 +31,8 @@ from hpo.runners.inline import InlineRunner
 from hpo.samplers import RandomConfig
 from hpo.space import FloatRange, SearchSpace
 from hpo.study.confirm import Confirmation, leaders
-from hpo.study.search import remove_strangers
 from hpo.study.steps import Ladder
+from hpo.study.trials import remove_strangers
 
 BYTES = 1000
 

@@ -12,8 +12,9 @@ from hpo.schedulers import FifoConfig
 from hpo.space import Choice, FloatRange, Parameter, SearchSpace
 from hpo.study.confirm import Confirmation, leaders
 from hpo.study.phases import SearchThenConfirm
-from hpo.study.search import StudySearch, ranked
+from hpo.study.search import StudySearch
 from hpo.study.steps import Ladder
+from hpo.study.trials import ranked
 
 RATES = FloatRange(1e-5, 1e-1, log=True)
 

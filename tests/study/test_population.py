@@ -18,8 +18,9 @@ from hpo.samplers import RandomConfig
 from hpo.schedulers import FifoConfig, PbtConfig
 from hpo.space import FloatRange, SearchSpace
 from hpo.study.population import FOLDER
-from hpo.study.search import StudySearch, ranked
+from hpo.study.search import StudySearch
 from hpo.study.steps import Ladder
+from hpo.study.trials import ranked
 
 SPACE = SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True), "hidden_dropout_prob": FloatRange(0.0, 0.5)})
 PBT = PbtConfig()

@@ -11,8 +11,9 @@ from hpo.records import AnyEvent, Report, TrialFinished, TrialState, Verdict
 from hpo.samplers import RandomConfig
 from hpo.schedulers import AshaConfig, FifoConfig
 from hpo.space import FloatRange, SearchSpace
-from hpo.study.search import StudySearch, ranked, remove_strangers
+from hpo.study.search import StudySearch
 from hpo.study.steps import Ladder
+from hpo.study.trials import ranked, remove_strangers
 
 SPACE = SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True)})
 MakeSearch = Callable[..., StudySearch]

@@ -1,0 +1,63 @@
+"""What crosses the borders between rooms: trials, reports, and the events that trackers are fed.
+
+    trials.py    a trial, from its configuration to its record
+    events.py    what trackers are told
+    outcome.py   test, decision, summary
+
+Everything here is frozen and turns into JSON and back. Must not know who makes or reads it.
+"""
+
+from hpo.records.events import (
+    AnyEvent,
+    DatasetRecord,
+    Event,
+    StudyFinished,
+    StudyStarted,
+    StudyStopped,
+    TrialConfirmed,
+    TrialFinished,
+    TrialReported,
+    TrialStarted,
+)
+from hpo.records.outcome import Answers, Decision, Origin, StudySummary
+from hpo.records.trials import (
+    Confirmed,
+    Exploit,
+    Exploited,
+    Objective,
+    Record,
+    Report,
+    Seeds,
+    TrialConfig,
+    TrialRecord,
+    TrialState,
+    Verdict,
+)
+
+__all__ = [
+    "Answers",
+    "AnyEvent",
+    "Confirmed",
+    "DatasetRecord",
+    "Decision",
+    "Event",
+    "Exploit",
+    "Exploited",
+    "Objective",
+    "Origin",
+    "Record",
+    "Report",
+    "Seeds",
+    "StudyFinished",
+    "StudyStarted",
+    "StudyStopped",
+    "StudySummary",
+    "TrialConfig",
+    "TrialConfirmed",
+    "TrialFinished",
+    "TrialRecord",
+    "TrialReported",
+    "TrialStarted",
+    "TrialState",
+    "Verdict",
+]

@@ -1,0 +1,108 @@
+"""What comes after the search: answers on the test rows, the decision made from them, the summary of the study."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import Field
+
+from hpo.records.trials import Confirmed, Record, TrialRecord, TrialState
+from hpo.space import Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a model says on the rows of a split, row by row, with the truth beside it.
+
+    predictions: one number a row (class id or score). references: the same. metrics: over all rows.
+    """
+
+    predictions: Sequence[float]
+    references: Sequence[float]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Decision(Record):
+    """Whether the challenger becomes champion, and the evidence. reasons: sentences with figures.
+
+    Scores: of `metric` on the `rows` test rows, whose sha256 is `digest`. improvement: of the challenger over the
+    champion, above zero where it is better; None without a champion. low, high: its two-sided interval, of the
+    confidence asked or else of 0.95. test: what gave p_value. wins, losses: rows that only the challenger, only the
+    champion has right (accuracy). against: the version compared with. seen: the highest version number when it was
+    looked up, by which the registry knows who came in between.
+    """
+
+    verdict: Literal["promote", "keep"]
+    reasons: tuple[str, ...]
+    challenger_score: float
+    champion_score: float | None = None
+    improvement: float | None = None
+    p_value: float | None = None
+    metric: str = ""
+    mode: Literal["min", "max"] = "max"
+    rows: int = 0
+    digest: str | None = None
+    test: Literal["mcnemar", "bootstrap"] | None = None
+    wins: int | None = None
+    losses: int | None = None
+    low: float | None = None
+    high: float | None = None
+    confidence: float | None = None
+    min_improvement: float = 0.0
+    against: int | None = None
+    seen: int | None = None
+
+
+class Origin(Record):
+    """Where a registered model comes from. commit: of this program. value: the trial's, on the validation split.
+    confirmed: the same over fresh seeds, where the study retrained it.
+    """
+
+    study: str
+    trial: int
+    params: dict[str, Scalar]
+    value: float | None = None
+    confirmed: Confirmed | None = None
+    commit: str | None = None
+
+
+class StudySummary(Record):
+    """What a finished study answers: what won, what tuning bought, and where the winner is now.
+
+    best: the winner. baseline: the default configuration, trained by the same study. test_*: metrics on the test
+    split, opened once; None where the study has no promotion or no test rows. counts: trials by state.
+    decision: `promote` or `keep`, with reasons. model_uri: models:/NAME@ALIAS. seconds: wall time of this run.
+    confirmed: the leaders over fresh seeds, the best mean first; empty where the study confirms nothing.
+    objectives: every searched metric with its mode, the leading one first. pareto: numbers of the complete trials that
+    no other one beats in all of them. history: what was brought in from other studies, and what was left out, in words.
+    """
+
+    study: str
+    metric: str
+    mode: Literal["min", "max"]
+    best: TrialRecord
+    baseline: TrialRecord | None = None
+    test_best: dict[str, float] | None = None
+    test_baseline: dict[str, float] | None = None
+    counts: dict[TrialState, int] = Field(default_factory=dict)
+    decision: str | None = None
+    reasons: tuple[str, ...] = ()
+    model_uri: str | None = None
+    tracking_uri: str = ""
+    experiment: str = ""
+    experiment_id: str | None = None
+    parent_run_id: str | None = None
+    seconds: float = 0.0
+    test_rows: int = 0
+    validation_rows: int = 0
+    confirmed: tuple[Confirmed, ...] = ()
+    objectives: dict[str, Literal["min", "max"]] = Field(default_factory=dict)
+    pareto: tuple[int, ...] = ()
+    history: tuple[str, ...] = ()
+
+    @property
+    def optimism(self) -> float | None:
+        """By how much the first scores of the leaders were too good on average. The default configuration, which
+        nobody chose by its score, counts only where it is alone. None where nothing was confirmed."""
+        chosen = [one for one in self.confirmed if one.origin != "default"] or self.confirmed
+        return sum(one.optimism(self.mode) for one in chosen) / len(chosen) if chosen else None

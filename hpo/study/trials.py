@@ -1,0 +1,105 @@
+"""Trials as both phases of a study handle them: in flight, in the end, in order, and as events."""
+
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from hpo.objectives import COSTS, NO_LIMITS, Limits
+from hpo.records import Report, TrialFinished, TrialRecord, TrialStarted
+from hpo.study.population import METRICS
+from hpo.training.hyperparameters import Hyperparameters
+
+BASELINE = "default"
+"""Origin of the default configuration. It is never stopped early: what tuning buys is measured against it."""
+
+
+@dataclass
+class Running:
+    """A trial in flight: what it has reported since it was (re)started in this process."""
+
+    record: TrialRecord
+    curve: dict[float, float]
+    best: Report | None = None
+    last: Report | None = None
+    epochs: float = 0.0
+    judged_up_to: float = 0.0
+    costs: Mapping[str, float] = field(default_factory=dict)
+
+
+_PROGRESS = frozenset({"train_seconds", "learning_rate", "sentences_per_second", "epoch", *COSTS, *METRICS})
+"""How far training was and what it cost, not how good: no best of it is worth a column."""
+
+
+def costs_of(report: Report, so_far: Mapping[str, float]) -> dict[str, float]:
+    """What a trial has cost up to this report. Of its latencies the shortest, which others disturbed least."""
+    found = {name: report.metrics[name] for name in COSTS if name in report.metrics}
+    if {"latency"} <= found.keys() & so_far.keys():
+        found["latency"] = min(found["latency"], so_far["latency"])
+    return {**so_far, **found}
+
+
+def totals_of(running: Running) -> dict[str, float]:
+    """What a trial has in the end: all metrics of its best evaluation, and how long it was."""
+    best, last = running.best, running.last
+    metrics = {"epochs": running.epochs}
+    if best is not None and last is not None:
+        metrics |= {f"best_{name}": value for name, value in best.metrics.items() if name not in _PROGRESS}
+        metrics |= running.costs
+        metrics |= {
+            "best_step": float(best.step),
+            "steps": float(last.step),
+            "total_seconds": last.metrics.get("seconds", 0.0),
+        }
+    return metrics
+
+
+def ranked(
+    records: Iterable[TrialRecord], mode: Literal["min", "max"], limits: Limits = NO_LIMITS
+) -> list[TrialRecord]:
+    """Complete trials, best first; those that break a limit come last; of equals the earlier one."""
+    complete = [record for record in records if record.value is not None]
+    sign = -1.0 if mode == "max" else 1.0
+    return sorted(
+        complete,
+        key=lambda record: (bool(limits.broken_by(record)), sign * (record.value or 0.0), record.number),
+    )
+
+
+def started_event(record: TrialRecord, tags: Mapping[str, str]) -> TrialStarted:
+    """`params` are all that the trial trains with: its own, and the defaults of the others."""
+    defaults = {name: value for name, value in Hyperparameters().model_dump().items() if value is not None}
+    if record.params.get("loss") != "focal":
+        del defaults["focal_gamma"]
+    seeds = {"hpo.seed_init": str(record.seeds.init), "hpo.seed_order": str(record.seeds.order)}
+    return TrialStarted(
+        time=time.time(),
+        number=record.number,
+        replicate=record.replicate,
+        origin=record.origin,
+        params=defaults | record.params,
+        tags={**tags, **seeds},
+    )
+
+
+def finished_event(record: TrialRecord) -> TrialFinished:
+    """Without the costs: the trial's reports have told them, each at its step."""
+    return TrialFinished(
+        time=time.time(),
+        number=record.number,
+        replicate=record.replicate,
+        state=record.state,
+        metrics={name: value for name, value in record.metrics.items() if name not in COSTS},
+        step=int(record.metrics.get("steps", 0)),
+        reason=record.reason,
+    )
+
+
+def remove_strangers(checkpoints: Path, records: Iterable[TrialRecord]) -> None:
+    """Remove folders that no finished trial points to: of trials that a crash cut off, and temporary ones."""
+    wanted = {record.checkpoint.name for record in records if record.checkpoint}
+    for folder in checkpoints.glob("*"):
+        if folder.name not in wanted and folder.is_dir():
+            shutil.rmtree(folder)
