@@ -21,7 +21,7 @@ from hpo.registry import by_hand, files, packing, words
 from hpo.registry.chain import Chain
 from hpo.registry.packing import Example
 from hpo.registry.succession import AGAINST, CHALLENGER, CHAMPION, LOST_TO, VERDICT, Succession
-from hpo.registry.version import DECISION, ORIGIN, SHA256, Version, is_copy, version_of
+from hpo.registry.version import DECISION, ORIGIN, SHA256, Version, is_copy, model_id_of, version_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -199,7 +199,7 @@ class Registry:
             elif succession.read().chain.lost_to(int(there.version)) is None:
                 decision = version_of(there, None).decision or decision
             elif decision.verdict == "promote":
-                there = enter(source=there.source, model_id=there.model_id)
+                there = enter(source=there.source, model_id=model_id_of(there))
             else:
                 self._judge_again(there, {**_evidence(decision, origin), VERDICT: "keep"}, about)
             return self._give_alias(succession, there, decision, origin)

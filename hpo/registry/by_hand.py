@@ -11,7 +11,7 @@ from hpo.errors import ModelError
 from hpo.registry import words
 from hpo.registry.chain import Act, Chain
 from hpo.registry.succession import ACT, AGAINST, CHAMPION, COPY_OF, LOST_TO, Read, Succession
-from hpo.registry.version import DECISION, ORIGIN, SHA256, Version, version_of
+from hpo.registry.version import DECISION, ORIGIN, SHA256, Version, model_id_of, version_of
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -70,7 +70,7 @@ def _act(
         seen=chain.seen,
         source=source.source,
         run_id=source.run_id,
-        model_id=source.model_id,
+        model_id=model_id_of(source),
         description=words.of_act(act, origin, present, by, reason),
         tags=tags | ({AGAINST: str(present)} if present is not None else {}),
     )

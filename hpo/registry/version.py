@@ -1,5 +1,6 @@
 """A registered version as the rest of this program sees it. Must not import mlflow."""
 
+import re
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -69,6 +70,12 @@ def version_of(found: "ModelVersion", alias: str | None) -> Version:
         created=(found.creation_timestamp or 0) / 1000,
         tags=dict(found.tags),
     )
+
+
+def model_id_of(found: "ModelVersion") -> str | None:
+    """Of the logged model whose files it has. MLflow 3.17 forgets it, and its server takes no files without it."""
+    inside = re.search(r"/models/(m-[0-9a-f]+)/", found.source or "")
+    return inside.group(1) if inside else found.model_id
 
 
 def is_copy(found: "ModelVersion") -> bool:
