@@ -54,8 +54,8 @@ class PromotionConfig(BaseModel):
 class Evidence:
     """What both models say on the same test rows, in the same order; champion: None where there is none.
 
-    obstacle: why the present champion could not be asked (other labels, files gone), as a sentence. digest: sha256 of
-    the test rows. against, seen: the champion's version, and the highest one when it was looked up.
+    obstacle: why nothing can be promoted whatever the rows say (a champion with other labels or without files, a limit
+    that is not kept), as a sentence. digest: sha256 of the test rows. against, seen: the champion's version, and the highest one when it was looked up.
     """
 
     challenger: Answers

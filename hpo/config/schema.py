@@ -31,7 +31,7 @@ from hpo.config.wording import explain
 from hpo.data import DataConfig
 from hpo.errors import ConfigError, Problem
 from hpo.mlflow_client import without_password
-from hpo.objectives import COSTS, Mode
+from hpo.objectives import COSTS, Limits, Mode
 from hpo.promotion import PromotionConfig
 from hpo.samplers import Sampler, TpeConfig
 from hpo.schedulers import AshaConfig, SchedulerUnion
@@ -250,6 +250,12 @@ class StudyConfig(Section):
     @property
     def mode(self) -> Mode:
         return self.objectives[self.metric]
+
+    @property
+    def limits(self) -> Limits:
+        """What a winner has to keep, by `promotion.limits`."""
+        asked = self.promotion.limits if self.promotion else {}
+        return Limits(asked, {name: "min" if name in COSTS else self.task.mode_of(name) for name in asked})
 
     def default_point(self) -> dict[str, Scalar]:
         """The default configuration, for every parameter that varies."""

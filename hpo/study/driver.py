@@ -118,6 +118,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             seconds=seconds,
             epochs=config.budget.epochs,
             target=config.budget.target,
+            limits=config.limits,
             keep=config.checkpoints.keep,
             keep_bytes=config.checkpoints.max_bytes,
             told=told.steps,
@@ -246,7 +247,7 @@ def _conclude(
     taken_over: tuple[str, ...],
 ) -> StudySummary:
     """The winner, judged on the test split. Raises NoTrialFinishedError, and what judging raises."""
-    complete = ranked(records, config.mode)
+    complete = ranked(records, config.mode, config.limits)
     if not complete:
         reasons = [record.reason for record in records if record.reason]
         raise NoTrialFinishedError(

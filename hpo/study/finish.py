@@ -79,10 +79,10 @@ class Finish:
         decision, version = None, None
         if gate is not None and self.run_id is not None:
             there = Registry(self.config.tracking.uri).decided(gate.model, self.run_id, best.checkpoint)
-            decision = there[1] if there else self._decide(answers)  # a crash may have come after deciding
+            decision = there[1] if there else self._decide(answers, best)  # a crash may have come after deciding
             version = self._register(best, decision, confirmed)
             while version.lost_to is not None and decision.verdict == "promote":  # another was promoted meanwhile
-                decision = self._decide(answers)
+                decision = self._decide(answers, best)
                 version = self._register(best, decision, confirmed)
         outcome = asked.model_copy(
             update={
@@ -131,9 +131,10 @@ class Finish:
             metrics=task.compute_metrics(logits, references),
         )
 
-    def _decide(self, answers: Answers) -> Decision:
+    def _decide(self, answers: Answers, best: TrialRecord) -> Decision:
         gate = self.config.promotion
         assert gate is not None
+        broken = self.config.limits.broken_by(best)
         registry = Registry(self.config.tracking.uri)
         champion, obstacle = None, None
         standing = registry.standing(gate.model)
@@ -151,7 +152,7 @@ class Finish:
             metric=metric,
             mode=self.config.mode,
             score=metrics.plain(metric),
-            obstacle=obstacle,
+            obstacle=f"promotion.limits is not kept: {', '.join(broken)}" if broken else obstacle,
             digest=digests.get("test"),
             against=present.number if present else None,
             seen=standing.seen,
