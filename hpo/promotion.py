@@ -55,7 +55,8 @@ class Evidence:
     """What both models say on the same test rows, in the same order; champion: None where there is none.
 
     obstacle: why nothing can be promoted whatever the rows say (a champion with other labels or without files, a limit
-    that is not kept), as a sentence. digest: sha256 of the test rows. against, seen: the champion's version, and the highest one when it was looked up.
+    that is not kept), as a sentence. digest: sha256 of the test rows. against, seen: the champion's version, and the
+    highest one when it was looked up.
     """
 
     challenger: Answers

@@ -1,7 +1,9 @@
 """A search for quality and cost at once, over a toy whose best is its dearest."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,3 +77,16 @@ def test_a_trial_without_a_cost_that_is_searched_for_is_an_error_that_names_it(t
 
     with pytest.raises(ValueError, match="has to report seconds"):
         InlineRunner(silent).run(study(tmp_path, FifoConfig(), RandomConfig(), 2))
+
+
+def test_a_winner_that_breaks_a_limit_is_named_and_not_promoted(films: Path, command: Any) -> None:
+    done = command(
+        "run", "--space", films, "--set", "search.metric=[accuracy, seconds, trainable_parameters]",
+        "--set", "budget.trials=3", "--set", "promotion.limits={trainable_parameters: 10}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "promotion.limits is not kept: its trainable_parameters is" in done.stdout
+    folder = films.parent / "studies" / "films"
+    outcome = json.loads((folder / "outcome.json").read_text())
+    assert outcome["decision"]["verdict"] == "keep"
+    assert "Pareto" in (folder / "report.html").read_text()
