@@ -174,3 +174,31 @@ def test_a_gate_that_means_nothing_is_refused(wrong: dict[str, float]) -> None:
 def test_the_config_comes_without_numpy_and_scipy() -> None:
     code = "import sys, hpo.promotion; assert not {'numpy', 'scipy', 'mlflow', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_gate_asks_for_confidence_unless_told_otherwise() -> None:
+    assert gate().confidence == 0.95
+
+
+def test_the_test_is_against_zero_and_the_margin_is_asked_of_what_was_seen() -> None:
+    pair = evidence(classes(90, 100), classes(80, 100))
+    with_margin = decide(pair, gate(min_improvement=0.05))
+    assert with_margin.p_value == decide(pair, gate()).p_value
+    assert decide(pair, gate(min_improvement=0.2)).verdict == "keep"
+
+
+def test_the_evidence_is_complete() -> None:
+    pair = evidence(classes(90, 100), classes(80, 100), digest="d1", against=3, seen=7)
+    decision = decide(pair, gate())
+    assert (decision.test, decision.wins, decision.losses, decision.rows) == ("mcnemar", 10, 0, 100)
+    assert (decision.digest, decision.against, decision.seen, decision.metric) == ("d1", 3, 7, "accuracy")
+    assert decision.low is not None
+    assert decision.high is not None
+    assert 0.0 < decision.low < 0.1 < decision.high
+
+
+def test_a_few_rows_do_not_convince_the_bootstrap() -> None:
+    """Three rows that only the challenger has right are a coin thrown three times."""
+    pair = evidence(classes(83, 100), classes(80, 100), metric="f1", score=accuracy)
+    decision = decide(pair, gate())
+    assert (decision.verdict, decision.test) == ("keep", "bootstrap")
