@@ -13,7 +13,7 @@ def test_the_space_file_of_the_readme_is_right(tmp_path):
     path.write_text(example)
     loaded = config.load(path)
     assert loaded.study == "reviews"
-    assert {"default", "bert-paper-grid"} == {origin for origin, _ in loaded.first_points()}
+    assert {"default", "bert-paper-grid", "first"} == {origin for origin, _ in loaded.first_points()}
 
 
 def test_the_map_of_the_readme_shows_what_is_there():
