@@ -9,7 +9,7 @@ from hpo.records import DatasetRecord
 from hpo.space import Scalar
 
 if TYPE_CHECKING:
-    from mlflow.entities import DatasetInput, Metric, Param, RunTag
+    from mlflow.entities import DatasetInput, Metric, Param, Run, RunTag
 
 PARAM_LIMIT = 6_000
 TAG_LIMIT = 8_000
@@ -60,3 +60,20 @@ def dataset_input(record: DatasetRecord) -> "DatasetInput":
         ),
         tags=[InputTag("mlflow.data.context", record.split)],
     )
+
+
+def number_of(run: "Run") -> int:
+    """The trial that a run is of; -1 for another run."""
+    text = run.data.tags.get("hpo.trial", "")
+    return int(text) if text.isdecimal() else -1
+
+
+def replicate_of(run: "Run") -> int:
+    """Which retraining over fresh seeds a run is; 0 for a trial of the search."""
+    text = run.data.tags.get("hpo.seed", "")
+    return int(text) if text.isdecimal() else 0
+
+
+def names_in(text: str | None) -> tuple[str, ...]:
+    """Of a tag that lists them with commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()

@@ -25,7 +25,16 @@ from hpo.records import (
 )
 from hpo.space import Scalar
 from hpo.tracking import ReplayNeededError, TrackingConfig
-from hpo.tracking.entities import TAG_LIMIT, batches, dataset_input, milliseconds, params_of
+from hpo.tracking.entities import (
+    TAG_LIMIT,
+    batches,
+    dataset_input,
+    milliseconds,
+    names_in,
+    number_of,
+    params_of,
+    replicate_of,
+)
 from hpo.tracking.link import Link, make_link
 from hpo.tracking.page import Row, page, varying
 from hpo.tracking.provenance import provenance
@@ -118,6 +127,11 @@ class MlflowTracker:
             if run.info.status in ("RUNNING", "SCHEDULED"):  # left by a crash, and the budget needed it no more
                 self._log(run.info.run_id, event.time, tags={"hpo.reason": "the study finished without it"})
                 self._client.set_terminated(run.info.run_id, "KILLED", milliseconds(event.time))
+        front = names_in(event.tags.get("pareto"))
+        for run in self._search_children(parent):
+            is_on_front, said = run.data.tags.get("hpo.trial") in front, run.data.tags.get("hpo.pareto", "false")
+            if str(is_on_front).lower() != said:
+                self._log(run.info.run_id, event.time, tags={"hpo.pareto": str(is_on_front).lower()})
         tags = self._summary_tags(parent, event) | {"hpo.status": "finished"}
         self._log(parent, event.time, event.metrics, tags=tags | event.tags)
         for path in event.files:
@@ -133,7 +147,7 @@ class MlflowTracker:
         runs = self._search_children(parent)
         rows = [_row(run, study.metric) for run in runs]
         rows = sorted((row for row in rows if row.number >= 0), key=lambda row: row.number)
-        searched = _names(study.tags.get("hpo.searched")) or varying(rows)
+        searched = names_in(study.tags.get("hpo.searched")) or varying(rows)
         tags = {"mlflow.note.content": page(study, rows, searched, view_path(self._experiment_id, parent), event)}
         tags |= {"hpo.searched": ", ".join(searched)} if searched else {}
         everywhere = [name for name in searched if all(name in row.params for row in rows)]
@@ -174,8 +188,8 @@ class MlflowTracker:
         self._children = {}
         known = [*self._search_children(parent), *self._search_seeds(parent)]
         for run in reversed(known):  # should there be two of one trial, the older one is it
-            if (number := _number(run)) >= 0:
-                self._children[number, _replicate(run)] = str(run.info.run_id)
+            if (number := number_of(run)) >= 0:
+                self._children[number, replicate_of(run)] = str(run.info.run_id)
         self._parent = parent
         return parent
 
@@ -316,17 +330,7 @@ def _row(run: "Run", metric: str) -> Row:
     metrics = run.data.metrics
     value = metrics.get(f"best_{metric}", metrics.get(metric))
     state = run.data.tags.get("hpo.state", run.info.status.lower())
-    return Row(_number(run), state, run.data.tags.get("hpo.origin", ""), value, dict(run.data.params))
-
-
-def _number(run: "Run") -> int:
-    text = run.data.tags.get("hpo.trial", "")
-    return int(text) if text.isdecimal() else -1
-
-
-def _replicate(run: "Run") -> int:
-    text = run.data.tags.get("hpo.seed", "")
-    return int(text) if text.isdecimal() else 0
+    return Row(number_of(run), state, run.data.tags.get("hpo.origin", ""), value, dict(run.data.params))
 
 
 def _also_shown(runs: "Iterable[Run]") -> tuple[str, ...]:
@@ -340,7 +344,3 @@ def _best_trial(event: StudyFinished) -> int | None:
         return int(text)
     number = event.metrics.get("best_trial")
     return None if number is None else int(number)
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()

@@ -375,3 +375,16 @@ def test_opening_a_new_store_is_silent_and_safe_for_two_processes_at_once(tmp_pa
         for _ in range(2)
     ]
     assert [(own.communicate()[0], own.returncode) for own in both] == [("", 0), ("", 0)]
+
+
+def test_trials_on_the_front_are_tagged_and_lose_the_tag_when_others_beat_them(
+    store: str, tmp_path: Path, story: Story
+) -> None:
+    *trials, end = story()
+    assert isinstance(end, StudyFinished)
+    tracker = told(store, tmp_path / "toy", [*trials, end.model_copy(update={"tags": {"pareto": "0, 1"}})])
+    fronts = {name: run.data.tags.get("hpo.pareto") for name, run in runs_of(store).items() if "trial" in name}
+    assert fronts == {"trial-0000": "true", "trial-0001": "true", "trial-0002": None}
+    tracker.apply(end.model_copy(update={"tags": {"pareto": "1, 2"}}))
+    fronts = {name: run.data.tags.get("hpo.pareto") for name, run in runs_of(store).items() if "trial" in name}
+    assert fronts == {"trial-0000": "false", "trial-0001": "true", "trial-0002": "true"}
