@@ -4,22 +4,16 @@ Owns the arguments and the table. Recorded learning curves, or a toy's, stand in
 """
 
 import argparse
-import json
-import math
-import random
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpo.errors import ConfigError, DataError, HpoError, Problem
+from hpo.errors import ConfigError, HpoError, Problem
 
 if TYPE_CHECKING:
     from hpo.config import StudyConfig
-    from hpo.records import Objective
-    from hpo.runners.replay import Curve
     from hpo.runners.simulated import Lead
     from hpo.study.simulation import Simulation
 
@@ -32,19 +26,6 @@ exit codes: 0 done; 2 your mistake; 4 a study's ledger can't be read"""
 
 TOY = "toy"
 ROWS = 1000
-_DRAWS = 1000
-"""Random configurations whose best stands for the best of a toy."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What stands in for the training. words: what it is. best: value that the search could find. rows: of validation,
-    where they are known."""
-
-    objective: "Objective"
-    words: str
-    best: float
-    rows: int | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,21 +55,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _played(config: "StudyConfig", curves: str, slots: int, seeds: int, rows: int | None) -> str:
-    from hpo.study.simulation import simulate
+    from hpo.study import simulation
 
     if len(config.objectives) > 1:
         remedy = f"simulate the leading one: --set search.metric={config.metric}"
         raise ConfigError(
             [Problem("search.metric", f"{len(config.objectives)} metrics, but curves have one; {remedy}")]
         )
-    if config.search.scheduler.type == "pbt":
-        fault = "pbt changes values on the way, which no recorded curve has; --set search.scheduler=asha"
+    if config.search.scheduler.type == "pbt" and curves != TOY:
+        remedy = "leave out --curves for the toy, or --set search.scheduler=asha"
+        fault = f"pbt changes values on the way, which no recorded curve has; {remedy}"
         raise ConfigError([Problem("search.scheduler", fault)])
-    stage = _toy(config) if curves == TOY else _recorded(config, Path(curves))
+    stage = simulation.toy(config) if curves == TOY else simulation.recorded(config, Path(curves))
     known = rows or stage.rows or ROWS
-    error = standard_error(stage.best, known)
+    error = simulation.standard_error(stage.best, known)
     runs = {
-        seed: simulate(config, stage.objective, seed=seed, slots=slots)
+        seed: simulation.simulate(config, stage.objective, seed=seed, slots=slots)
         for seed in range(config.seed, config.seed + seeds)
     }
     budget = ", ".join(f"{value:g} {name}" for name, value in config.budget if value is not None)
@@ -97,13 +79,22 @@ def _played(config: "StudyConfig", curves: str, slots: int, seeds: int, rows: in
         f"{slots} at a time\n{stage.words}: {config.metric} {stage.best:.4f} at best; "
         f"reached is within one standard error of it, {error:.4f} over {known:,} rows\n"
     )
-    return f"{heading}\n{table(config, runs, stage.best, error)}{_distance(stage, runs.values())}"
+    distance = simulation.distance(stage, runs.values())
+    text = f"{heading}{_left_out(config)}\n{table(config, runs, stage.best, error)}"
+    if distance is None:
+        return text
+    return f"{text}\n\nThe nearest recorded trial lay {distance:.2f} away at the median, where a whole range is 1."
 
 
-def standard_error(value: float, rows: int) -> float:
-    """Of an accuracy over so many rows; of other metrics between 0 and 1 the order of magnitude."""
-    share = min(max(abs(value), 0.0), 1.0)
-    return math.sqrt(max(share * (1.0 - share), 1e-4) / rows)
+def _left_out(config: "StudyConfig") -> str:
+    """What of the file is no part of a search, in words."""
+    asked = {
+        "search.warm_start": config.search.warm_start,
+        "confirm": config.confirm,
+        "promotion.limits": config.limits.limits,
+    }
+    named = [key for key, value in asked.items() if value]
+    return f"not played: {', '.join(named)}\n" if named else ""
 
 
 Column = tuple[str, int, Callable[["Simulation"], float | None]]
@@ -117,7 +108,7 @@ def table(config: "StudyConfig", runs: "Mapping[int, Simulation]", best: float, 
     sign = 1.0 if config.mode == "max" else -1.0
 
     def reached(run: "Simulation") -> "Lead | None":
-        return next((lead for lead in run.leads if sign * (best - lead.value) <= error), None)
+        return run.reached(best - sign * error, sign)
 
     columns: list[Column] = [
         ("trials", 0, lambda run: len(run.records)),
@@ -142,84 +133,6 @@ def table(config: "StudyConfig", runs: "Mapping[int, Simulation]", best: float, 
         rows.append([name, *("-" if one is None else f"{one:.{n}f}" for one, n in zip(own, digits, strict=True))])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-
-
-def _toy(config: "StudyConfig") -> Stage:
-    from hpo.records import Seeds, TrialConfig
-    from hpo.runners.toy import TimedToy
-
-    objective, source = TimedToy(metric=config.metric), random.Random(0)
-    if config.mode == "min":
-        raise ConfigError([Problem("search.metric", f"the toy has no {config.metric}: name recorded ones by --curves")])
-
-    def final(number: int) -> float:
-        params = config.space.draw(source)
-        reports = objective(TrialConfig(number, params, Seeds(number, number)))
-        return max(report.metrics[config.metric] for report in reports)
-
-    best = max(final(number) for number in range(_DRAWS))
-    return Stage(objective, f"a toy in place of the training, best of {_DRAWS:,} random draws", best)
-
-
-def _recorded(config: "StudyConfig", source: Path) -> Stage:
-    from hpo.runners.replay import ReplayObjective, read_curves
-
-    curves, rows = _of_a_study(source, config.metric) if source.is_dir() else (read_curves(source), None)
-    known = {name for curve in curves for one in curve.evaluations for name in one.metrics}
-    if any(config.metric not in one.metrics for curve in curves for one in curve.evaluations):
-        raise DataError(f"{source} has no {config.metric}, only {', '.join(sorted(known))}; --set search.metric=...")
-    budget = config.budget
-    if "seconds" not in known and budget.trials is None and budget.epochs is None:
-        raise DataError(f"{source} has no seconds, so that no hours pass; --set budget.trials=40, or budget.epochs")
-    sign = 1.0 if config.mode == "max" else -1.0
-    best = sign * max(sign * curve.best(config.metric, sign) for curve in curves)
-    return Stage(ReplayObjective(config.space, curves), f"{len(curves)} recorded trials of {source}", best, rows)
-
-
-def _of_a_study(folder: Path, metric: str) -> "tuple[list[Curve], int | None]":
-    """The curves in its ledger, and its validation rows where it tells of them."""
-    from hpo.config import StudyConfig
-    from hpo.ledger import Ledger
-    from hpo.runners.replay import curves_of
-
-    try:
-        saved = json.loads((folder / "study.json").read_text("utf-8"))["config"]
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{folder} is not a study's folder ({error}); name one, or a file of curves") from None
-    study = StudyConfig.from_json(json.dumps(saved))
-    if study.metric != metric:
-        raise DataError(f"{folder} searched for {study.metric}, not {metric}; --set search.metric={study.metric}")
-    ledger = Ledger(
-        folder,
-        study=study.study,
-        mode=study.mode,
-        space=study.space,
-        sampler=study.search.sampler,
-        seed=study.seed,
-        others={name: mode for name, mode in study.objectives.items() if name != study.metric},
-    )
-    curves = curves_of(ledger.records(), metric)
-    if not curves:
-        raise DataError(f"{folder} has no finished trial with a curve; let it run for longer, or name another one")
-    return curves, _validation_rows(folder)
-
-
-def _validation_rows(folder: Path) -> int | None:
-    try:
-        first = json.loads((folder / "events.jsonl").read_text("utf-8").splitlines()[0])
-        return next(int(one["rows"]) for one in first["datasets"] if one["split"] == "validation")
-    except (OSError, ValueError, KeyError, IndexError, StopIteration):
-        return None
-
-
-def _distance(stage: Stage, runs: "Iterable[Simulation]") -> str:
-    """How far the answers were fetched."""
-    from hpo.runners.replay import ReplayObjective
-
-    if not isinstance(stage.objective, ReplayObjective):
-        return ""
-    far = statistics.median(stage.objective.nearest(record.params)[1] for run in runs for record in run.records)
-    return f"\n\nThe nearest recorded trial lay {far:.2f} away at the median, where a whole range is 1."
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,8 +2,9 @@
 
     book.py      Ledger: ask, tell, read back
     entries.py   one Optuna trial <-> one TrialRecord
+    proposals.py  those of a sampler that are not trained
     fit.py, generations.py   a space that changes: what still fits, and all trials written anew
-    past.py      ledgers of other studies
+    past.py      ledgers that are only read
     seeds.py     the runs over fresh seeds
     storage.py   the database, and its errors in our words
 

@@ -3,34 +3,33 @@
 What is proposed follows from the study's seed and what the ledger holds. Must not know who runs trials.
 """
 
-import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hpo.ledger.entries import (
     CURVE,
-    EXPLOITS,
+    ENDED,
+    TOLD,
     attributes_of,
     curve_of,
-    exploits_of,
     hashed,
-    is_live,
     is_trial,
     new_points,
     part_of,
     parts_of,
     record_of,
-    refused_in_a_row,
     suggest,
+    told_of,
     was_started,
 )
-from hpo.ledger.generations import NOTES, Direction, open_study
+from hpo.ledger.generations import NOTES, SECONDS_USED, TAKEN, Direction, open_study
 from hpo.ledger.past import new_evidence
-from hpo.ledger.storage import open_storage, translated
+from hpo.ledger.proposals import Proposals
+from hpo.ledger.storage import LEDGER, open_storage, translated
 from hpo.objectives import Objectives, values_of
-from hpo.records import Exploited, Seeds, TrialRecord, TrialState
-from hpo.space import FloatRange, Params, SearchSpace
+from hpo.records import AGAIN, Seeds, TrialRecord, TrialState, is_owed
+from hpo.space import Params, SearchSpace
 
 if TYPE_CHECKING:
     import optuna
@@ -41,14 +40,6 @@ CHECKPOINTS = "checkpoints"
 NO_OTHERS: Objectives = {}
 
 NO_DEFAULTS: Params = {}
-
-_ATTEMPTS = 8
-"""How often in a row a sampler may break a rule, or repeat itself in a finite space, before it is given a point."""
-
-_TEACHES_AFTER = 10
-
-TAKEN = "taken_over"
-"""Attribute of the study: source -> what was taken over from it, in words."""
 
 
 class BuildsSampler(Protocol):
@@ -77,20 +68,21 @@ class Ledger:
         ServiceError if it can't be opened.
 
         mode: of the leading metric. others: what is searched for beside it. defaults: what a trial trains with where
-        its params are silent; where the space was changed, trials that do not fit it any more are dropped.
+        its params are silent; where the space was changed, trials that do not fit it any more are dropped. So this is
+        for the study's driver alone, once nothing can refuse the space; all others read by `past`.
         """
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space, self._sampler, self._seed = space, sampler, seed
-        self._checkpoints = (folder or Path()) / CHECKPOINTS
+        self._folder = folder
         directions: list[Direction] = ["maximize" if one == "max" else "minimize" for one in (mode, *others.values())]
         with translated():
-            storage = open_storage(folder / "ledger.db" if folder else None)
+            storage = open_storage(folder / LEDGER if folder else None)
             self._study = open_study(storage, study, directions, space, defaults)
         self._others = others
         self._handed_out: set[int] = set()
-        self._is_finite = all(not isinstance(own, FloatRange) or own.step is not None for own in space.varying.values())
+        self._proposals = Proposals.of(space, seed, sampler)
 
     def enqueue(self, points: Iterable[tuple[str, Params]]) -> None:
         """Put (origin, params) points before the sampler's own, those left out that the ledger has already.
@@ -120,76 +112,55 @@ class Ledger:
             if taken is None:
                 return None
             record = self._start(*taken)
-            mark = self._refusal(record, trials)
+            is_queued = "fixed_params" in self._attributes(record.number)
+            mark = self._proposals.refusal(record.number, record.params, trials, is_queued=is_queued)
             if mark is None:
+                self._mark_margins(record)
                 return record
             self._reject(record, mark, trials)
 
     def _take(
         self, trials: "list[optuna.trial.FrozenTrial]"
     ) -> "tuple[optuna.trial.Trial, Mapping[int, float]] | None":
-        """What a crash left running, else what is queued, else what the sampler proposes; where that was refused too
-        often, a point that is left. Counted in the ledger, so that a crash in between changes nothing."""
+        """What a crash left running, else what is queued (that which is owed first), else what the sampler proposes;
+        where that was refused too often, a point that is left."""
         import optuna
 
         for left in trials:
             if left.state is optuna.trial.TrialState.RUNNING and left.number not in self._handed_out:
                 self._seed_sampler(left.number)
                 return optuna.trial.Trial(self._study, left._trial_id), parts_of(left)
+        if owed := _owed(trials):
+            self._seed_sampler(owed[0].number)
+            self._study._storage.set_trial_state_values(owed[0]._trial_id, optuna.trial.TrialState.RUNNING)
+            return optuna.trial.Trial(self._study, owed[0]._trial_id), {}
         waiting = [known.number for known in trials if not was_started(known)]
-        if not waiting and refused_in_a_row(trials) >= _ATTEMPTS:
-            point = self._left_over(trials)
+        if not waiting and self._proposals.is_stuck(trials):
+            point = self._proposals.left_over(trials)
             if point is None:
                 return None
             self._enqueue(self._sampler.type, point)
         self._seed_sampler(waiting[0] if waiting else len(trials))
         return self._study.ask(), {}
 
-    def _refusal(self, record: TrialRecord, trials: "list[optuna.trial.FrozenTrial]") -> dict[str, Any] | None:
-        """The mark of a proposal that is not trained: it breaks a rule, or a finite space had it already. The margins
-        of one that is are what samplers learn the rules from."""
-        broken = next((rule.text for rule in self._space.constraints if not rule.holds(record.params)), None)
-        if broken is not None:
-            return {"rejected": broken}
-        queued = "fixed_params" in self._attributes(record.number)
-        if self._is_finite and not queued and record.params in self._tried(trials, record.number):
-            return {"repeats": True}
-        self._mark_margins(record)
-        return None
-
     def _reject(self, record: TrialRecord, mark: dict[str, Any], trials: "list[optuna.trial.FrozenTrial]") -> None:
-        """It takes a number, and nothing else. A sampler learns from a broken rule only after it has seen trials:
-        before, rejections would take the places of the random trials that it begins with."""
+        """It takes a number, and nothing else."""
         import optuna
 
-        states = optuna.trial.TrialState
-        number = record.number
+        number, states = record.number, optuna.trial.TrialState
         attributes = {"origin": record.origin, "params": record.params, **mark}
         self._study._storage.set_trial_user_attr(self._id(number), "hpo", attributes)
-        seen = sum(is_live(trial) and trial.state in (states.COMPLETE, states.PRUNED) for trial in trials)
-        if "rejected" in mark and seen >= _TEACHES_AFTER:
+        teaches = self._proposals.teaches(mark, trials)
+        if teaches:
             self._mark_margins(record)
-            self._study.tell(number, state=states.PRUNED)
-        else:
-            self._study.tell(number, state=states.FAIL)
+        self._study.tell(number, state=states.PRUNED if teaches else states.FAIL)
 
     def _mark_margins(self, record: TrialRecord) -> None:
+        """What samplers learn the rules from."""
         known = self._attributes(record.number)
         for rule in self._space.constraints:
             if (key := f"constraints:{rule.text}") not in known:  # as Trial.set_constraint writes it
                 self._study._storage.set_trial_system_attr(self._id(record.number), key, rule.violation(record.params))
-
-    def _left_over(self, trials: "list[optuna.trial.FrozenTrial]") -> Params | None:
-        """A random point that keeps the rules; in a finite space one that was not tried, None when there is none."""
-        number = len(trials)
-        if not self._is_finite:
-            return self._space.draw(random.Random(hashed(self._seed, number)))
-        tried = self._tried(trials, number)
-        left = [point for point in self._space.grid() if point not in tried]
-        return left[hashed(self._seed, number) % len(left)] if left else None
-
-    def _tried(self, trials: "list[optuna.trial.FrozenTrial]", before: int) -> list[Params]:
-        return [attributes_of(trial)["params"] for trial in trials if is_live(trial) and trial.number < before]
 
     def _seed_sampler(self, number: int) -> None:
         """What the sampler proposes for a trial follows from its number and the ledger."""
@@ -210,7 +181,7 @@ class Ledger:
             params=params,
             curve=curve_of(curve or {}),
             seeds=self.seeds(trial.number),
-            exploits=exploits_of(trial.user_attrs),
+            **told_of(trial.user_attrs),
         )
 
     def seeds(self, number: int, replicate: int = 0) -> Seeds:
@@ -232,11 +203,11 @@ class Ledger:
             else:
                 self._study._storage.set_trial_intermediate_value(trial, part_of(progress), value)
 
-    def exploited(self, number: int, exploits: Iterable[Exploited]) -> None:
-        """Record what a running trial took from others: all of it, each time."""
+    def told(self, record: TrialRecord) -> None:
+        """Record what a running trial was told so far: from whom to go on, and up to where."""
         with translated():
-            values = [one.model_dump(mode="json") for one in exploits]
-            self._study._storage.set_trial_user_attr(self._id(number), EXPLOITS, values)
+            told = record.model_dump(mode="json", include={"exploits", "answered"})
+            self._study._storage.set_trial_user_attr(self._id(record.number), TOLD, told)
 
     def tell(
         self,
@@ -273,25 +244,31 @@ class Ledger:
     def _tell(self, number: int, state: TrialState, values: list[float] | None, outcome: dict[str, Any]) -> None:
         import optuna
 
-        self._study._storage.set_trial_user_attr(self._id(number), "outcome", outcome)
+        trial = self._id(number)
         name = "FAIL" if state is TrialState.FAILED else state.name
+        if told_of(self._study._storage.get_trial_user_attrs(trial))["exploits"]:
+            outcome, name, values = outcome | {ENDED: {"state": name, "values": values}}, "FAIL", None
+        self._study._storage.set_trial_user_attr(trial, "outcome", outcome)
         self._study.tell(number, values, state=optuna.trial.TrialState[name])
 
     def records(self) -> list[TrialRecord]:
         """Every trial that was started, by number."""
         with translated():
             started = [trial for trial in self._trials() if is_trial(trial)]
-            return [record_of(trial, self.seeds(trial.number), self._checkpoints) for trial in started]
+            checkpoints = (self._folder or Path()) / CHECKPOINTS
+            return [record_of(trial, self.seeds(trial.number), checkpoints) for trial in started]
 
     @property
     def folder(self) -> Path:
-        """The study's, where the ledger lies."""
-        return self._checkpoints.parent
+        """The study's, where the ledger lies. ValueError where it is kept in memory."""
+        if self._folder is None:
+            raise ValueError("a ledger in memory has no folder; open it in one, be it a temporary one")
+        return self._folder
 
     @property
     def taken_over(self) -> frozenset[str]:
         """Sources that `take_over` is through with."""
-        return frozenset(self._study.user_attrs.get(TAKEN, {}))
+        return frozenset(self._said(TAKEN, {}))
 
     def bring_in(self, source: str, records: Iterable[TrialRecord]) -> int:
         """Let finished trials of another study be evidence, those that lie in the space and are not tried or queued
@@ -309,17 +286,22 @@ class Ledger:
     def take_over(self, source: str, words: str) -> None:
         """Remember that a source was used, and how."""
         with translated():
-            self._study.set_user_attr(TAKEN, {**self._study.user_attrs.get(TAKEN, {}), source: words})
+            self._study.set_user_attr(TAKEN, {**self._said(TAKEN, {}), source: words})
 
     @property
     def is_changed(self) -> bool:
         """Whether the space was ever changed."""
-        return bool(self._study.user_attrs.get(NOTES))
+        return bool(self._said(NOTES, ()))
 
     def train_again(self, record: TrialRecord) -> None:
-        """Queue the same assignment once more, under a number of its own."""
+        """Queue the assignment that its weights had last once more, under a number of its own."""
         with translated():
-            self._enqueue(f"again:{record.number}", record.params)
+            self._enqueue(f"{AGAIN}{record.number}", record.final_params)
+
+    @property
+    def is_owing(self) -> bool:
+        """Whether a trial is queued that the study trains whatever its budget is."""
+        return bool(_owed(self._trials()))
 
     @property
     def queued(self) -> list[Params]:
@@ -328,23 +310,32 @@ class Ledger:
     @property
     def history(self) -> tuple[str, ...]:
         """What changes of the space kept and dropped, and what was taken over from other studies, in words."""
-        return (*self._study.user_attrs.get(NOTES, ()), *self._study.user_attrs.get(TAKEN, {}).values())
+        return (*self._said(NOTES, ()), *self._said(TAKEN, {}).values())
 
     @property
     def seconds_used(self) -> float:
         """Wall time that drivers of this study have spent on it, as far as they said."""
-        return float(self._study.user_attrs.get("seconds_used", 0.0))
+        return float(self._said(SECONDS_USED, 0.0))
 
     def spend(self, seconds_used: float) -> None:
         """Remember the wall time of all drivers together."""
         with translated():
-            self._study.set_user_attr("seconds_used", seconds_used)
+            self._study.set_user_attr(SECONDS_USED, seconds_used)
+
+    def _said(self, key: str, otherwise: Any) -> Any:
+        with translated():
+            return self._study.user_attrs.get(key, otherwise)
 
     def _attributes(self, number: int) -> Mapping[str, Any]:
         return self._study._storage.get_trial_system_attrs(self._id(number))
 
     def _trials(self) -> list["optuna.trial.FrozenTrial"]:
-        return self._study.get_trials(deepcopy=False)
+        with translated():
+            return self._study.get_trials(deepcopy=False)
 
     def _id(self, number: int) -> int:
         return int(self._study._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
+
+
+def _owed(trials: "list[optuna.trial.FrozenTrial]") -> "list[optuna.trial.FrozenTrial]":
+    return [trial for trial in trials if not was_started(trial) and is_owed(attributes_of(trial)["origin"])]

@@ -1,13 +1,12 @@
 """One entry of the ledger: an Optuna trial, and what it says as a TrialRecord. Pure."""
 
 import hashlib
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from hpo.records import Exploited, Seeds, TrialRecord, TrialState
+from hpo.records import BASELINE, Answered, Exploited, Seeds, TrialRecord, TrialState
 from hpo.space import Choice, FloatRange, IntRange, Params, Scalar, Varying
 
 if TYPE_CHECKING:
@@ -20,15 +19,16 @@ PARTS = 1_000_000
 CURVE = "curve"
 """Attribute with the curve of a trial of several objectives, for which Optuna keeps no intermediate values."""
 
-EXPLOITS = "exploits"
-"""Attribute with all that the trial took from others of its population."""
+TOLD = "told"
+"""Attribute with what the scheduler told the trial."""
 
-
-BASELINE = "default"
-"""Origin of the default configuration."""
 
 DROPPED = "dropped"
 """Mark of a trial that is none of the space any more, with the state and the values that it had."""
+
+ENDED = "ended"
+"""In the outcome of a trial that took weights from others: the state and the values that it ended with. Optuna holds it
+for failed, since what it was proposed with did not earn these values, and so no sampler learns from it."""
 
 HIDDEN = frozenset({"repeats", "rejected", "left_out", "imported"})
 """Marks of entries that are no trials of this study: proposals that were never trained, and evidence of others."""
@@ -55,8 +55,13 @@ def attributes_of(trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
     return found
 
 
-def exploits_of(attributes: Mapping[str, Any]) -> tuple[Exploited, ...]:
-    return tuple(Exploited.model_validate(one) for one in attributes.get(EXPLOITS, ()))
+def told_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What `Ledger.told` wrote, as fields of a TrialRecord."""
+    told = attributes.get(TOLD, {})
+    return {
+        "exploits": tuple(Exploited.model_validate(one) for one in told.get("exploits", ())),
+        "answered": Answered.model_validate(told["answered"]) if told.get("answered") else None,
+    }
 
 
 def is_trial(trial: "optuna.trial.FrozenTrial") -> bool:
@@ -82,12 +87,6 @@ def new_points(
             yield origin, params
 
 
-def refused_in_a_row(trials: "Sequence[optuna.trial.FrozenTrial]") -> int:
-    """How many of the latest entries are proposals that were not trained."""
-    refused = (attributes_of(trial).keys() & {"repeats", "rejected"} for trial in reversed(trials))
-    return sum(1 for _ in itertools.takewhile(bool, refused))
-
-
 def was_started(trial: "optuna.trial.FrozenTrial") -> bool:
     return trial.state.name != "WAITING"
 
@@ -95,23 +94,32 @@ def was_started(trial: "optuna.trial.FrozenTrial") -> bool:
 def record_of(trial: "optuna.trial.FrozenTrial", seeds: Seeds, checkpoints: Path) -> TrialRecord:
     """checkpoints: the folder that holds them; the ledger knows their names only."""
     attributes, outcome = attributes_of(trial), trial.user_attrs.get("outcome", {})
-    name = attributes[DROPPED]["state"] if DROPPED in attributes else trial.state.name
-    state = TrialState("failed" if name == "FAIL" else name.lower())
+    is_dropped = DROPPED in attributes
+    ended = attributes[DROPPED] if is_dropped else {"state": trial.state.name, "values": trial.values}
+    ended = {**ended, **outcome.get(ENDED, {})}
+    state = TrialState("failed" if ended["state"] == "FAIL" else ended["state"].lower())
     return TrialRecord(
         number=trial.number,
         state=state,
         origin=attributes["origin"],
         params=attributes["params"],
-        value=trial.values[0] if state is TrialState.COMPLETE and trial.values else None,
+        value=ended["values"][0] if state is TrialState.COMPLETE and ended["values"] and not is_dropped else None,
         curve=curve_of(parts_of(trial)),
         metrics=outcome.get("metrics", {}),
         seeds=seeds,
         checkpoint=checkpoints / outcome["checkpoint"] if outcome.get("checkpoint") else None,
         seconds=outcome.get("seconds"),
         reason=outcome.get("reason"),
-        exploits=exploits_of(trial.user_attrs),
-        dropped=DROPPED in attributes,
+        **told_of(trial.user_attrs),
+        dropped=is_dropped,
     )
+
+
+def run_of(entry: "optuna.trial.FrozenTrial", seeds: Seeds, checkpoints: Path) -> TrialRecord:
+    """Of a run over a fresh seed: with the number of the trial that is retrained, and the replicate."""
+    mark = entry.user_attrs["hpo"]
+    record = record_of(entry, seeds, checkpoints)
+    return record.model_copy(update={"number": mark["of"], "replicate": mark["replicate"]})
 
 
 def distribution_of(own: Varying) -> "optuna.distributions.BaseDistribution":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from hpo.ledger.entries import DROPPED, HIDDEN, attributes_of, distribution_of, was_started
 from hpo.ledger.fit import fit
-from hpo.space import Fixed, Params, Scalar, SearchSpace
+from hpo.space import Fixed, Parameter, Params, Scalar, SearchSpace
 
 if TYPE_CHECKING:
     import optuna
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 Direction: TypeAlias = Literal["minimize", "maximize"]
 
 SPACE, FINISHED, NOTES = "space", "finished", "notes"
+
+TAKEN = "taken_over"
+"""Attribute of the study: source -> what was taken over from it, in words."""
+
+RUNS = " seeds"
+"""Suffix of the Optuna study with the runs over fresh seeds. No study's own name has a space."""
+
+SECONDS_USED = "seconds_used"
+"""Attribute of the study: wall time of all its drivers."""
+
 _GENERATION = re.compile(r"(.*)@(\d+)")
 _LISTED = 8
 
@@ -72,7 +82,7 @@ def latest_of(storage: "optuna.storages.BaseStorage") -> dict[str, str]:
     for known in storage.get_all_studies():
         base, number = _base(known.study_name)
         is_whole = not number or known.user_attrs.get(FINISHED)
-        if is_whole and " " not in base and number >= found.get(base, (0, ""))[0]:  # " seeds" are no study
+        if is_whole and not base.endswith(RUNS) and number >= found.get(base, (0, ""))[0]:
             found[base] = (number, known.study_name)
     return {name: latest for name, (_, latest) in found.items()}
 
@@ -83,9 +93,15 @@ def _base(name: str) -> tuple[str, int]:
 
 
 def shape_of(space: SearchSpace) -> str:
-    """Equal for spaces that say the same."""
-    parameters = [[name, type(own).__name__, dataclasses.asdict(own)] for name, own in space.parameters.items()]
-    return json.dumps([parameters, [[rule.text, rule.numbers] for rule in space.constraints]])
+    """Equal for spaces that say the same, in whatever order. The order of a list is part of what it says: Optuna holds
+    it for another list."""
+    parameters = [[name, type(own).__name__, _plain(own)] for name, own in sorted(space.parameters.items())]
+    return json.dumps([parameters, sorted([rule.text, rule.numbers] for rule in space.constraints)])
+
+
+def _plain(own: Parameter) -> dict[str, Any]:
+    found = dataclasses.asdict(own)
+    return found | {"when": sorted(found["when"], key=json.dumps)} if "when" in found else found
 
 
 def entry(

@@ -1,17 +1,23 @@
-"""Other studies: their ledgers, which are read and not written, and what of them is evidence for this one."""
+"""Ledgers that are read and not written, and what of other studies is evidence for this one.
 
-from collections.abc import Iterable, Sequence
+A study's own is read here by whoever must not change it: a plan, and a driver that may still refuse to go on.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpo.errors import ServiceError
-from hpo.ledger.entries import attributes_of, is_live, is_trial, part_of, record_of
-from hpo.ledger.generations import entry, latest_of
+from hpo.ledger.entries import attributes_of, is_live, is_trial, part_of, record_of, run_of
+from hpo.ledger.fit import fit
+from hpo.ledger.generations import RUNS, SECONDS_USED, TAKEN, entry, latest_of
+from hpo.ledger.storage import LEDGER, is_unfinished
 from hpo.mlflow_client import without_password
 from hpo.objectives import Mode
 from hpo.records import Seeds, TrialRecord, TrialState
-from hpo.space import SearchSpace
+from hpo.space import Params, SearchSpace
 
 if TYPE_CHECKING:
     import optuna
@@ -19,24 +25,60 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PastStudy:
-    """mode: of its leading metric. records: its finished trials, by number."""
+    """mode: of its leading metric. trials: those that were finished, by number. runs: the same over fresh
+    seeds. seconds_used: wall time of its drivers. taken_over: the sources that it is through with."""
 
     name: str
     mode: Mode
-    records: tuple[TrialRecord, ...]
+    trials: tuple[TrialRecord, ...] = ()
+    runs: tuple[TrialRecord, ...] = ()
+    seconds_used: float = 0.0
+    taken_over: frozenset[str] = frozenset()
+
+    @property
+    def records(self) -> tuple[TrialRecord, ...]:
+        """Its trials but for those that its space has no room for any more."""
+        return tuple(record for record in self.trials if not record.dropped)
+
+    def within(self, space: SearchSpace, defaults: Params) -> list[TrialRecord]:
+        """Its trials as they will count once the study goes on in this space. defaults: as `fit` has them."""
+        return [
+            record
+            if record.dropped or isinstance(fit(record.params, space, defaults), dict)
+            else record.model_copy(update={"dropped": True, "value": None})
+            for record in self.trials
+        ]
 
 
-def read_studies(place: Path | str) -> list[PastStudy]:
-    """Every study in a ledger: a file, or a URL as SQLAlchemy sees it. ServiceError where it can't be read."""
+def read_studies(place: Path | str, *, key: str) -> list[PastStudy]:
+    """Every study in a ledger: a file that is there, or a URL as SQLAlchemy sees it. key: what names the place.
+
+    ServiceError where it can't be read.
+    """
+    with _reading(place, key) as storage:
+        return [_past(name, study, storage) for name, study in sorted(latest_of(storage).items())]
+
+
+def read_study(folder: Path, name: str, mode: Mode) -> PastStudy:
+    """The study `name` in its own folder, without trials where there is none yet. ServiceError where it can't be
+    read."""
+    place = folder / LEDGER
+    if not place.is_file() or is_unfinished(place):
+        return PastStudy(name, mode)
+    with _reading(place.resolve(), "storage") as storage:
+        latest = latest_of(storage).get(name)
+        return _past(name, latest, storage) if latest else PastStudy(name, mode)
+
+
+@contextmanager
+def _reading(place: Path | str, key: str) -> "Iterator[optuna.storages.RDBStorage]":
     import optuna
     import sqlalchemy
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     url = f"sqlite:///{place}" if isinstance(place, Path) else place
     try:
-        storage = optuna.storages.RDBStorage(url, skip_table_creation=True)
-        found = latest_of(storage)
-        return [_past(name, study, storage) for name, study in sorted(found.items())]
+        yield optuna.storages.RDBStorage(url, skip_table_creation=True)
     except (
         sqlalchemy.exc.SQLAlchemyError,
         optuna.exceptions.StorageInternalError,
@@ -47,7 +89,7 @@ def read_studies(place: Path | str) -> list[PastStudy]:
     ) as error:
         said = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
         raise ServiceError(
-            f"search.warm_start: {without_password(str(place))} can't be read as a ledger ({without_password(said)})"
+            f"{key}: {without_password(str(place))} can't be read as a ledger ({without_password(said)})"
         ) from None
 
 
@@ -58,7 +100,8 @@ def new_evidence(
     space: SearchSpace,
 ) -> "tuple[list[optuna.trial.FrozenTrial], int]":
     """Finished trials of a source, each with its values, as entries that only samplers see; and how many there are of
-    it in all. Left out: what `trials` have brought in before, or have as trials or queued points of their own."""
+    it in all. Left out: what `trials` have brought in before, or have as trials or queued points of their own; and what
+    took weights from others, whose params did not earn its values."""
     import optuna
 
     states = optuna.trial.TrialState
@@ -67,7 +110,7 @@ def new_evidence(
     found, count = [], 0
     for record, values in records:
         key = f"{source}#{record.number}"
-        if record.params in known or (record.state is TrialState.COMPLETE and values is None):
+        if record.params in known or record.exploits or (record.state is TrialState.COMPLETE and values is None):
             continue
         count += 1
         if key in there:
@@ -93,10 +136,22 @@ def _past(name: str, study: str, storage: "optuna.storages.BaseStorage") -> Past
     import optuna
 
     loaded = optuna.load_study(study_name=study, storage=storage)
-    records = [
-        record_of(trial, Seeds(init=0, order=0), Path())
-        for trial in loaded.get_trials(deepcopy=False)
-        if trial.state.is_finished() and is_trial(trial)
+    seeds, checkpoints = Seeds(init=0, order=0), Path()  # of no use to whoever reads only
+    trials = [record_of(one, seeds, checkpoints) for one in loaded.get_trials(deepcopy=False) if is_trial(one)]
+    runs = [
+        run_of(one, seeds, checkpoints)
+        for known in optuna.get_all_study_names(storage)
+        if known == name + RUNS
+        for one in optuna.load_study(study_name=known, storage=storage).get_trials(deepcopy=False)
+        if "hpo" in one.user_attrs and one.state.is_finished()
     ]
     mode: Mode = "max" if loaded.directions[0] is optuna.study.StudyDirection.MAXIMIZE else "min"
-    return PastStudy(name, mode, tuple(record for record in records if not record.dropped))
+    said: Mapping[str, Any] = loaded.user_attrs
+    return PastStudy(
+        name,
+        mode,
+        tuple(record for record in trials if record.state.is_finished),
+        tuple(runs),
+        float(said.get(SECONDS_USED, 0.0)),
+        frozenset(said.get(TAKEN, {})),
+    )

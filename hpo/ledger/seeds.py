@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hpo.ledger.book import CHECKPOINTS
-from hpo.ledger.entries import hashed, part_of, record_of
-from hpo.ledger.storage import open_storage, translated
+from hpo.ledger.entries import hashed, part_of, run_of
+from hpo.ledger.generations import RUNS
+from hpo.ledger.storage import LEDGER, open_storage, translated
 from hpo.records import Seeds, TrialRecord, TrialState
 
 if TYPE_CHECKING:
     import optuna
-
-SUFFIX = " seeds"
-"""Of the second study's name. No study's own name has a space."""
 
 
 class SeedLedger:
@@ -30,13 +28,14 @@ class SeedLedger:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._seed = seed
         self._checkpoints = folder / CHECKPOINTS
-        self._study = optuna.create_study(
-            study_name=study + SUFFIX,
-            storage=open_storage(folder / "ledger.db"),
-            sampler=optuna.samplers.RandomSampler(seed=seed),  # proposes nothing: there is nothing to sample
-            direction="maximize" if mode == "max" else "minimize",
-            load_if_exists=True,
-        )
+        with translated():
+            self._study = optuna.create_study(
+                study_name=study + RUNS,
+                storage=open_storage(folder / LEDGER),
+                sampler=optuna.samplers.RandomSampler(seed=seed),  # proposes nothing: there is nothing to sample
+                direction="maximize" if mode == "max" else "minimize",
+                load_if_exists=True,
+            )
 
     def seeds(self, replicate: int) -> Seeds:
         """The same for every trial, and no trial's own."""
@@ -98,9 +97,7 @@ class SeedLedger:
             )
 
     def _record(self, entry: "optuna.trial.FrozenTrial") -> TrialRecord:
-        mark = entry.user_attrs["hpo"]
-        record = record_of(entry, self.seeds(mark["replicate"]), self._checkpoints)
-        return record.model_copy(update={"number": mark["of"], "replicate": mark["replicate"]})
+        return run_of(entry, self.seeds(entry.user_attrs["hpo"]["replicate"]), self._checkpoints)
 
     def _entries(self) -> list["optuna.trial.FrozenTrial"]:
         """Those that say what they are: a crash may have come before they did."""

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,10 @@ from hpo.errors import ServiceError
 
 if TYPE_CHECKING:
     import optuna
+
+
+LEDGER = "ledger.db"
+"""In the study's folder."""
 
 
 def open_storage(path: Path | None) -> "optuna.storages.BaseStorage":
@@ -39,6 +43,15 @@ def open_storage(path: Path | None) -> "optuna.storages.BaseStorage":
     return storage
 
 
+def is_unfinished(path: Path) -> bool:
+    """Whether a driver was killed while it made this database; the next one will finish it."""
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            return not connection.execute("select 1 from sqlite_master where name = 'alembic_version'").fetchall()
+    except sqlite3.Error:  # no database at all: whoever opens it says so
+        return False
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """A database that can't be read or written is a service that is not there."""
@@ -48,7 +61,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
         raise ServiceError(
-            f"storage: the ledger can't be written or read ({str(error).splitlines()[0]}); "
-            "look at the disk, then go on with --resume"
+            f"storage: the ledger can't be written or read ({said}); look at the disk, then go on with --resume"
         ) from error

@@ -184,10 +184,13 @@ def _curve(line: Mapping[str, object]) -> Curve:
 
 
 def curves_of(records: Iterable[TrialRecord], metric: str) -> list[Curve]:
-    """The trials of a study's ledger: complete and pruned ones; failed ones have no curve to go by."""
+    """The trials of a study's ledger: complete and pruned ones; failed ones have no curve to go by,
+    and of those that took weights from others it is not the curve of their params."""
     curves = []
     for record in records:
-        if not record.curve or not record.metrics.get("steps") or record.state.value not in ("complete", "pruned"):
+        if record.exploits or not record.curve or not record.metrics.get("steps"):
+            continue
+        if record.state.value not in ("complete", "pruned"):
             continue
         end, seconds = max(record.curve), record.seconds or 0.0
         curves.append(

@@ -16,6 +16,7 @@ from pathlib import Path
 from hpo.config import StudyConfig
 from hpo.errors import NoTrialFinishedError, ServiceError
 from hpo.ledger import CHECKPOINTS, Ledger
+from hpo.ledger.past import read_study
 from hpo.ledger.seeds import SeedLedger
 from hpo.objectives import pareto
 from hpo.records import (
@@ -42,7 +43,7 @@ from hpo.study.prepare import Prepared, prepare
 from hpo.study.search import StudySearch
 from hpo.study.steps import Ladder
 from hpo.study.told import catch_up
-from hpo.study.trials import BASELINE, ranked, remove_strangers
+from hpo.study.trials import baseline_of, ranked, remove_strangers, with_weights
 from hpo.tracking.link import read_link
 from hpo.tracking.mlflow import MlflowTracker
 from hpo.tracking.spool import Spool
@@ -66,7 +67,22 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         stack.enter_context(study_folder.driver_lock(folder))
         stack.enter_context(study_folder.on_signal(study_folder.leave))
         study_folder.check_unchanged(folder, config)
-        ledger = Ledger(
+        before = read_study(folder, config.study, config.mode)
+        ladder = Ladder.of(config.search.scheduler, config.space)
+        seconds = config.budget.hours * 3600 if config.budget.hours is not None else None
+        screen = stack.enter_context(
+            open_screen(
+                budget=Budget(config.budget.trials, seconds, config.budget.epochs, _seeds(config)),
+                varying=tuple(config.space.varying),
+                rungs=ladder.fractions,
+                known=[*before.within(config.space, history.TRAINED_WITHOUT), *(before.runs if config.confirm else ())],
+            )
+        )
+        past = history.find(config, before.taken_over)
+        prepared = prepare(config, screen)
+        study_folder.check_facts(folder, prepared.facts)
+        study_folder.save(folder, config, prepared.facts)
+        ledger = Ledger(  # nothing refuses the run any more: where the space changed, this changes the study
             folder,
             study=config.study,
             mode=config.mode,
@@ -78,24 +94,11 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         )
         fresh = SeedLedger(folder, study=config.study, mode=config.mode, seed=config.seed) if config.confirm else None
         again = list(fresh.finished().values()) if fresh else []
-        ladder = Ladder.of(config.search.scheduler, config.space)
-        seconds = config.budget.hours * 3600 if config.budget.hours is not None else None
-        screen = stack.enter_context(
-            open_screen(
-                budget=Budget(config.budget.trials, seconds, config.budget.epochs, _seeds(config)),
-                varying=tuple(config.space.varying),
-                rungs=ladder.fractions,
-                known=[record for record in [*ledger.records(), *again] if record.state.is_finished],
-            )
-        )
-        past = history.find(config, ledger.taken_over)
-        prepared = prepare(config, screen)
-        study_folder.check_facts(folder, prepared.facts)
-        study_folder.save(folder, config, prepared.facts)
         ledger.enqueue(config.first_points())
-        history.take_over(past, ledger, config, prepared.facts)
-        history.train_again(ledger, config.mode)
-        taken_over = (*config.left_out_points(), *ledger.history)
+        empty = history.take_over(past, ledger, config, prepared.facts)
+        if config.confirm is None:  # its winner's weights would be of a fresh seed
+            history.train_again(ledger, config.mode, config.limits)
+        taken_over = (*config.left_out_points(), *ledger.history, *empty)
         for line in taken_over:
             screen.say(line)
         spool = Spool(folder, lambda: MlflowTracker(config.tracking, folder))
@@ -124,6 +127,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             told=told.steps,
             tags=tags,
         )
+        stack.callback(search.spend)
         checkpoints = folder / CHECKPOINTS
         remove_strangers(checkpoints, [*search.records, *again])
         beginning = _started(config, prepared, tags)
@@ -134,15 +138,18 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             complete = ranked(search.records, config.mode, search.limits)
             if config.confirm is None or fresh is None or not complete:
                 return None
+            default = baseline_of(search.records)
+            baseline = default.number if default else None
             confirmation = Confirmation(
                 ledger=fresh,
-                trials=leaders(complete, config.confirm.top, search.limits),
+                trials=leaders(complete, config.confirm.top, baseline, search.limits),
                 seeds=config.confirm.seeds,
                 confidence=config.confirm.confidence,
                 metric=config.metric,
                 mode=config.mode,
                 ladder=ladder,
                 emit=emit,
+                baseline=baseline,
                 keep_bytes=config.checkpoints.max_bytes,
                 searched=complete,
                 told=told.steps_of_runs,
@@ -151,10 +158,12 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
                 limits=search.limits,
             )
             if not confirmation.exhausted:
-                screen.say(f"the search is over; confirming {_named(confirmation.trials, config.confirm.seeds)}")
+                named = _named(confirmation.trials, baseline, config.confirm.seeds)
+                screen.say(f"the search is over; confirming {named}")
             return confirmation
 
         study = SearchThenConfirm(search, confirm)
+        study.open()
         if not study.exhausted:
             with study_folder.on_signal(lambda number: _stop(study, screen, number)):
                 RayRunner(
@@ -207,9 +216,9 @@ def _seeds(config: StudyConfig) -> int | None:
     return config.confirm.seeds if config.confirm else None
 
 
-def _named(trials: Sequence[TrialRecord], seeds: int) -> str:
+def _named(trials: Sequence[TrialRecord], baseline: int | None, seeds: int) -> str:
     """`trials 3, 7 and 0 (the default) over 3 fresh seeds`"""
-    names = [f"{trial.number}{' (the default)' if trial.origin == BASELINE else ''}" for trial in trials]
+    names = [f"{trial.number}{' (the default)' if trial.number == baseline else ''}" for trial in trials]
     listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     return f"{'trials' if len(names) > 1 else 'trial'} {listed} over {words.count(seeds, 'fresh seed')}"
 
@@ -254,15 +263,15 @@ def _conclude(
             f"no trial of {config.study} finished, so there is no winner; "
             f"{'the last reason: ' + reasons[-1].strip().splitlines()[-1] if reasons else 'give it a larger budget'}"
         )
-    best = next(filter(history.has_weights, complete), complete[0])
-    defaults = [record for record in complete if record.origin == BASELINE]
-    baseline = max(defaults, key=lambda record: record.number, default=None)  # the space may have moved it
-    judged, against = best, baseline
+    baseline = baseline_of(records)
     confirmed = confirmation.standing if confirmation else ()
     if confirmation and confirmed:  # named by its mean; its weights are those of its best fresh run
-        best = next(record for record in complete if record.number == confirmed[0].number)
+        best, note = next(record for record in complete if record.number == confirmed[0].number), None
         judged = confirmation.promoted(best.number) or best
         against = (confirmation.promoted(baseline.number) if baseline else None) or baseline
+    else:
+        best, note = with_weights(complete)
+        judged, against = best, baseline
     if not spool.flush(FLUSH_SECONDS) and config.promotion is not None:
         raise ServiceError(
             f"tracking.uri: MLflow does not answer ({spool.trouble}), so nothing can be promoted; "
@@ -296,7 +305,7 @@ def _conclude(
         objectives=config.objectives,
         pareto=pareto(records, config.objectives),
         confirmed=confirmed,
-        history=taken_over,
+        history=(*taken_over, *([note] if note else [])),
     )
 
 

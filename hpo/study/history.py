@@ -18,15 +18,18 @@ from hpo.ledger import Ledger
 from hpo.ledger.fit import fit
 from hpo.ledger.past import PastStudy, read_studies
 from hpo.mlflow_client import without_password
+from hpo.objectives import NO_LIMITS, Limits
 from hpo.records import TrialRecord, TrialState
 from hpo.report import words
 from hpo.space import Params
 from hpo.study.folder import SAVED
-from hpo.study.trials import ranked
+from hpo.study.trials import again_of, has_weights, ranked
 from hpo.training.hyperparameters import Hyperparameters
 
 TRAINED_WITHOUT: Params = {name: own for name, own in Hyperparameters().model_dump().items() if own is not None}
 """What a trial trains with where its assignment is silent; a dropout is the model's own, and not known here."""
+
+KEY = "search.warm_start"
 
 FIRST = 3
 """Points that another task gives, best ones first."""
@@ -60,47 +63,60 @@ def find(config: StudyConfig, done: frozenset[str]) -> list[Source]:
     return list(found.values())
 
 
-def take_over(sources: Sequence[Source], ledger: Ledger, config: StudyConfig, facts: Mapping[str, str]) -> None:
-    """Bring in what each of the sources has. A crash on the way is made good by the next run. ConfigError where a
-    source has nothing in common with the space."""
+def take_over(
+    sources: Sequence[Source], ledger: Ledger, config: StudyConfig, facts: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Bring in what each of the sources has. A crash on the way is made good by the next run. Returns, in words, which
+    sources have nothing to give yet: they are asked again by the next run. ConfigError where a source has nothing in
+    common with the space."""
+    empty = []
     for source in sources:
         strange = _differs(source, config, facts)
         fitting = [
             record.model_copy(update={"params": params})
             for record in source.past.records
             if record.state is not TrialState.FAILED
+            and not record.exploits  # what it began with did not earn its values
             and isinstance(params := fit(record.params, config.space, TRAINED_WITHOUT), dict)
         ]
-        if not source.past.records:
-            said = "it has no finished trial"
-        elif strange is None and fitting and config.search.sampler.type in _LEARN:
+        told = f"warm start from {source.name}:"
+        if strange is None and fitting and config.search.sampler.type in _LEARN:
             count = ledger.bring_in(source.name, fitting)
-            left = len(source.past.records) - count
-            said = f"{words.count(count, 'trial')} taken over as evidence"
-            said += f", {left} left out (failed, outside of the space, or tried here too)" if left else ""
-        else:
-            points = list(_first_points(source.past, config))
+            ledger.take_over(source.name, f"{told} {_as_evidence(count, source.past)}")
+        elif points := list(_first_points(source.past, config)):
             ledger.enqueue((f"warm:{source.past.name}", point) for point in points)
-            why = strange or ("another space" if not fitting else f"{config.search.sampler.type} takes no evidence")
+            why = strange or _no_evidence(source.past, fitting, config)
             said = f"its best {words.count(len(points), 'assignment')} tried first ({why})"
-        ledger.take_over(source.name, f"warm start from {source.name}: {said}")
+            ledger.take_over(source.name, f"{told} {said}")
+        else:
+            empty.append(f"{told} it has no complete trial yet; --resume looks again")
+    return tuple(empty)
 
 
-def train_again(ledger: Ledger, mode: Literal["min", "max"]) -> None:
-    """After a change of the space the best trial that fits may have lost its checkpoint to one that does not: queue
-    it once more."""
+def _as_evidence(count: int, past: PastStudy) -> str:
+    left = len(past.records) - count
+    why = "failed, outside of the space, or tried here too"
+    if any(record.exploits for record in past.records):
+        why = "failed, trained with changing values, outside of the space, or tried here too"
+    return f"{words.count(count, 'trial')} taken over as evidence" + (f", {left} left out ({why})" if left else "")
+
+
+def _no_evidence(past: PastStudy, fitting: Sequence[TrialRecord], config: StudyConfig) -> str:
+    if fitting:
+        return f"{config.search.sampler.type} takes no evidence"
+    is_changing = all(record.exploits for record in past.records if record.state is not TrialState.FAILED)
+    return "its trials changed their values on the way" if is_changing else "another space"
+
+
+def train_again(ledger: Ledger, mode: Literal["min", "max"], limits: Limits = NO_LIMITS) -> None:
+    """Queue the best trial once more where its weights are gone: after a change of the space it may have lost its
+    checkpoint to one that does not fit. Not for a study that confirms: its winner's weights are of a fresh seed."""
     records = ledger.records()
-    best = next(iter(ranked(records, mode)), None)
-    if not ledger.is_changed or best is None or has_weights(best) or best.params in ledger.queued:
+    best = next(iter(ranked(records, mode, limits)), None)
+    if best is None or has_weights(best) or best.final_params in ledger.queued:
         return
-    twins = [record for record in records if record.params == best.params and record.number > best.number]
-    if not any(has_weights(twin) or not twin.state.is_finished for twin in twins):
+    if not any(has_weights(twin) or not twin.state.is_finished for twin in again_of(best, records)):
         ledger.train_again(best)
-
-
-def has_weights(record: TrialRecord) -> bool:
-    """Whether its checkpoint is still there: of few trials it is kept."""
-    return record.checkpoint is not None and record.checkpoint.is_dir()
 
 
 def _sources(name: str, config: StudyConfig, done: frozenset[str]) -> Iterator[Source]:
@@ -108,7 +124,7 @@ def _sources(name: str, config: StudyConfig, done: frozenset[str]) -> Iterator[S
     shown = without_password(name)
     if "://" in name:
         if shown not in done:
-            yield _only(shown, read_studies(_existing(name)), {})
+            yield _only(shown, read_studies(_existing(name), key=KEY), {})
         return
     folder = (config.base / Path(name).expanduser()) if "/" in name else config.storage / name
     if "/" not in name and any(sign in name for sign in "*?["):
@@ -136,7 +152,7 @@ def _in_folder(name: str, folder: Path) -> Source:
         saved = json.loads((folder / SAVED).read_text("utf-8"))
     except (OSError, ValueError):  # it never began, or is no study of ours: nothing is known about its task
         saved = {}
-    return _only(name, read_studies((folder / "ledger.db").resolve()), saved)
+    return _only(name, read_studies((folder / "ledger.db").resolve(), key=KEY), saved)
 
 
 def _existing(url: str) -> str:
@@ -189,7 +205,7 @@ def _first_points(past: PastStudy, config: StudyConfig) -> Iterator[Params]:
         )
     points: list[Params] = []
     for record in best:
-        point = config.space.project({**config.default_point(), **record.params})
+        point = config.space.project({**config.default_point(), **record.final_params})
         if point not in points:
             points.append(point)
     yield from points[:FIRST]

@@ -17,8 +17,8 @@ from hpo.config import StudyConfig
 from hpo.config.schema import ResourcesConfig
 from hpo.encoded import Encoded
 from hpo.errors import ServiceError, TrialError
-from hpo.ledger import Ledger
-from hpo.records import TrialRecord
+from hpo.ledger.past import read_study
+from hpo.records import BASELINE, TrialRecord
 from hpo.report.plan import Disk, Fresh, Memory, Plan, Saving, Time
 from hpo.report.screen import Screen
 from hpo.runners.machine import cores
@@ -30,7 +30,6 @@ from hpo.study.hindsight import pace_of
 from hpo.study.prepare import Prepared, prepare
 from hpo.study.probe import Pace, probe
 from hpo.study.steps import Ladder, TrialLength, extremes
-from hpo.study.trials import BASELINE
 from hpo.training import footprint
 from hpo.trial import evaluation_steps
 
@@ -109,17 +108,8 @@ def past_of(config: StudyConfig) -> Past:
     """Read from the ledger of a study that was begun; nothing is written."""
     if not (config.folder / SAVED).exists():
         return Past()
-    ledger = Ledger(
-        config.folder,
-        study=config.study,
-        mode=config.mode,
-        space=config.space,
-        sampler=config.search.sampler,
-        seed=config.seed,
-        others={name: mode for name, mode in config.objectives.items() if name != config.metric},
-    )
-    finished = tuple(record for record in ledger.records() if record.state.is_finished)
-    return Past(True, finished, ledger.seconds_used)
+    past = read_study(config.folder, config.study, config.mode)
+    return Past(True, past.trials, past.seconds_used)
 
 
 @dataclass(frozen=True)
