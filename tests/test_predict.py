@@ -124,7 +124,7 @@ def test_the_champion_answers_and_knows_its_columns(checkpoint: Path, rows: Path
         "toy",
         checkpoint,
         pipeline=transformers.pipeline("text-classification", model=str(checkpoint), device="cpu"),
-        decision=Decision(verdict="promote", reasons=("it is the first",), challenger_score=0.5),
+        decision=Decision(verdict="promote", reasons=("it is the first",), challenger_score=0.5, seen=0),
         run_id=run.info.run_id,
         task=SequenceClassification(text="sentence", label="label", max_length=48),
         labels=("neg", "pos"),

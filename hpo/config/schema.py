@@ -46,6 +46,16 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 
 
+def said(model: BaseModel, dumped: dict[str, Any]) -> dict[str, Any]:
+    """`dumped` without every null that only repeats a default; one that stands against a default is kept."""
+    kept = {}
+    for name, info in type(model).model_fields.items():
+        key, own = info.alias or name, getattr(model, name)
+        if key in dumped and not (own is None and info.default is None):
+            kept[key] = said(own, dumped[key]) if isinstance(own, BaseModel) else dumped[key]
+    return kept
+
+
 def checked_name(name: str) -> str:
     """A name that becomes a folder. ValueError."""
     if not _NAME.fullmatch(name):
@@ -271,13 +281,13 @@ class StudyConfig(Section):
 
     def document(self) -> str:
         """The resolved space file as YAML, for people: without passwords and without `base`."""
-        values = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"base"})
+        values = said(self, self.model_dump(mode="json", by_alias=True, exclude={"base"}))
         values["tracking"]["uri"] = without_password(values["tracking"]["uri"])
         return dump(values)
 
     def to_json(self) -> str:
         """All of it; `from_json` gives an equal object back. Holds a password where the tracking URI has one."""
-        return self.model_dump_json(by_alias=True, exclude_none=True, indent=1)
+        return json.dumps(said(self, self.model_dump(mode="json", by_alias=True)), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
