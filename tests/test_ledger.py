@@ -1,4 +1,6 @@
 import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,7 @@ import pytest
 from hpo.constraints import Kind, parse
 from hpo.errors import ServiceError
 from hpo.ledger import Ledger
+from hpo.ledger.seeds import SeedLedger
 from hpo.records import TrialState
 from hpo.samplers import GpConfig, Nsga2Config, RandomConfig, TpeConfig
 from hpo.space import Choice, Condition, Fixed, FloatRange, IntRange, Params, SearchSpace
@@ -229,3 +232,61 @@ def test_a_finite_space_with_rules_is_tried_out_too(tmp_path: Path) -> None:
         book.tell(record.number, TrialState.COMPLETE, value=1.0)
     assert sorted(map(str, seen)) == sorted(map(str, space.grid()))
     assert len(seen) == 6
+
+
+@pytest.mark.parametrize("first", [3, 25])
+def test_broken_rules_do_not_take_the_places_of_the_random_trials_that_a_sampler_begins_with(
+    first: int, tmp_path: Path
+) -> None:
+    space = ruled("learning_rate <= 1e-3", space=SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True)}))
+    book = ledger(tmp_path, space, TpeConfig(n_startup_trials=first))
+    for _ in range(first + 5):
+        record = book.ask()
+        assert record is not None
+        book.tell(record.number, TrialState.COMPLETE, value=float(record.params["learning_rate"]))
+    begun = book._study.get_trials()[: book.records()[first - 1].number]
+    assert any("rejected" in trial.user_attrs["hpo"] for trial in begun)
+    assert {trial.state.name for trial in begun} == {"COMPLETE", "FAIL"}
+
+
+def test_a_ledger_in_memory_has_no_folder() -> None:
+    book = Ledger(None, study="s", mode="max", space=SPACE, sampler=TPE, seed=1)
+    play(book, 2)
+    assert len(book.records()) == 2
+    with pytest.raises(ValueError, match="in memory has no folder"):
+        print(book.folder)
+
+
+@pytest.mark.parametrize(
+    ("table", "read"),
+    [
+        ("study_user_attributes", lambda book: book.history),
+        ("study_user_attributes", lambda book: book.taken_over),
+        ("study_user_attributes", lambda book: book.is_changed),
+        ("study_user_attributes", lambda book: book.seconds_used),
+        ("trials", lambda book: book.queued),
+        ("trials", lambda book: book.enqueue([("first", {"learning_rate": 1e-3})])),
+        ("trials", lambda book: book.bring_in("other", ())),
+    ],
+)
+def test_a_database_that_fails_is_told_in_our_words(
+    table: str, read: Callable[[Ledger], object], tmp_path: Path
+) -> None:
+    book = ledger(tmp_path)
+    play(book, 2)
+    broken(tmp_path, table)
+    with pytest.raises(ServiceError, match=f"the ledger can't be written or read .*no such column: {table}"):
+        read(book)
+
+
+def test_runs_over_fresh_seeds_fail_in_our_words_too(tmp_path: Path) -> None:
+    ledger(tmp_path)
+    broken(tmp_path, "study_directions")
+    with pytest.raises(ServiceError, match="the ledger can't be written or read .*study_directions"):
+        SeedLedger(tmp_path, study="s", mode="max", seed=1)
+
+
+def broken(folder: Path, table: str) -> None:
+    with closing(sqlite3.connect(folder / "ledger.db")) as connection, connection:
+        connection.execute(f"alter table {table} rename to gone")
+        connection.execute(f"create view {table} as select 1 as one")  # Optuna makes tables that are not there

@@ -12,7 +12,8 @@ import pytest
 from hpo.constraints import Kind, parse
 from hpo.ledger import Ledger
 from hpo.ledger.fit import fit
-from hpo.records import TrialState
+from hpo.ledger.generations import shape_of
+from hpo.records import Exploited, TrialState
 from hpo.samplers import CmaesConfig, GpConfig, Nsga2Config, QmcConfig, RandomConfig, TpeConfig
 from hpo.space import Choice, Condition, Fixed, FloatRange, IntRange, Parameter, SearchSpace
 
@@ -74,6 +75,47 @@ def test_a_ledger_opened_with_the_same_space_makes_no_generation(tmp_path: Path)
     book = opened(tmp_path, OLD)
     assert book.history == ()
     assert book._study.study_name == "s"
+
+
+def test_the_order_in_which_a_space_is_written_down_is_no_change(tmp_path: Path) -> None:
+    rules = ("num_train_epochs <= 3", "learning_rate <= 1e-2")
+    play(opened(tmp_path, space_of(*rules, learning_rate=RATE, num_train_epochs=IntRange(2, 4))), 3)
+    book = opened(tmp_path, space_of(*rules[::-1], num_train_epochs=IntRange(2, 4), learning_rate=RATE))
+    assert book.history == ()
+    play(book, 3)
+    conditions = (Condition("loss", ("focal",)), Condition("num_train_epochs", (2,)))
+    focal, other = (FloatRange(1.0, 4.0, when=own) for own in (conditions, conditions[::-1]))
+    assert shape_of(SearchSpace({"focal_gamma": focal})) == shape_of(SearchSpace({"focal_gamma": other}))
+
+
+def test_a_list_in_another_order_is_a_change_that_keeps_all_trials(tmp_path: Path) -> None:
+    play(opened(tmp_path, space_of(learning_rate=RATE, num_train_epochs=Choice((2, 3)))), 3)
+    book = opened(tmp_path, space_of(learning_rate=RATE, num_train_epochs=Choice((3, 2))))
+    assert book.history == ("the space changed: 3 of 3 trials fit the new one and count",)
+
+
+def test_trials_that_took_weights_are_no_evidence_and_stay_what_they_were(tmp_path: Path) -> None:
+    def played(folder: Path, exploits: tuple[Exploited, ...]) -> Ledger:
+        book = opened(folder, OLD)
+        for place in range(8):
+            record = book.ask()
+            assert record is not None
+            if place >= 2:
+                book.told(record.model_copy(update={"exploits": exploits}))
+            book.report(record.number, 0.5, 0.5)
+            state = TrialState.PRUNED if place == 7 else TrialState.COMPLETE
+            book.tell(record.number, state, value=0.5, metrics={"epochs": 2.0})
+        return book
+
+    taken = Exploited(level=0.5, progress=0.5, source=0, params={"learning_rate": 0.01}, schedule=())
+    plain, changed = played(tmp_path / "plain", ()).records(), played(tmp_path / "changed", (taken,)).records()
+    assert [(own.state, own.value) for own in changed] == [(own.state, own.value) for own in plain]
+    seen = opened(tmp_path / "changed", OLD)._study.get_trials()
+    assert [trial.number for trial in seen if trial.state.name in ("COMPLETE", "PRUNED")] == [0, 1]
+    narrow = space_of(learning_rate=FloatRange(1e-5, 1e-1), num_train_epochs=IntRange(2, 4))
+    assert opened(tmp_path / "changed", narrow).records() == changed
+    fresh = opened(tmp_path / "fresh", OLD)
+    assert fresh.bring_in("other", changed) == 2
 
 
 def test_what_was_dropped_counts_again_when_the_space_changes_back(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The command that plays a search set-up over learning curves."""
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,9 @@ import pytest
 from hpo import simulate
 from hpo.config import load
 from hpo.ledger import Ledger
+from hpo.records import TrialState
+from hpo.runners.simulated import SimulatedRunner
+from hpo.runners.toy import TimedToy
 from hpo.study.folder import save
 from hpo.study.search import StudySearch
 from hpo.study.simulation import simulate as play
@@ -138,15 +143,21 @@ def test_a_finished_study_answers_with_its_own_trials(
         emit=lambda event: None,
         trials=8,
     )
-    from hpo.runners.simulated import SimulatedRunner
-    from hpo.runners.toy import TimedToy
-
     SimulatedRunner(TimedToy()).run(search)
+    book = contents(folder / "ledger.db")
+    saved = folder / "study.json"
+    saved.write_text(saved.read_text().replace('"high": 0.001', '"high": 0.0005'))  # as a run that was refused left it
     assert simulate.main(["--space", str(films), "--curves", str(folder), "--seeds", "1"]) == 0
     text = capsys.readouterr().out
     best = max(record.value for record in search.records if record.value is not None)
     assert "8 recorded trials" in text
     assert f"accuracy {best:.4f} at best" in text
+    assert contents(folder / "ledger.db") == book
+
+
+def contents(file: Path) -> list[str]:
+    with closing(sqlite3.connect(file)) as connection:
+        return list(connection.iterdump())
 
 
 def test_a_simulation_leaves_nothing_behind(films: Path, tmp_path: Path) -> None:
@@ -156,13 +167,33 @@ def test_a_simulation_leaves_nothing_behind(films: Path, tmp_path: Path) -> None
 
 
 def test_a_target_ends_a_simulated_study(films: Path) -> None:
-    from hpo.runners.toy import TimedToy
-
     config = load(films, ["budget.target=0.8", "search.scheduler=fifo"])
     run = play(config, TimedToy(), seed=1)
     assert len(run.records) < 12
     assert run.best is not None
     assert run.best.value >= 0.8
+
+
+PBT = ["--set", "space.num_train_epochs=3", "--set", "search.scheduler={type: pbt, quantile: 0.5}"]
+
+
+def test_a_population_is_played_over_the_toy(films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert simulate.main(["--space", str(films), "--seeds", "2", "--slots", "2", *PBT]) == 0
+    table = rows(capsys.readouterr().out)
+    assert table["3"]["trials"] == table["3"]["complete"] == "12"
+    assert sorted(tmp_path.rglob("*")) == before
+    run = play(load(films, [PBT[1], PBT[3]]), TimedToy(), seed=3, slots=2)
+    assert any(record.exploits for record in run.records)
+    assert {record.state for record in run.records} == {TrialState.COMPLETE}
+
+
+def test_what_is_not_played_is_said(films: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--set", "search.warm_start=[another]", "--set", "confirm={seeds: 3}"]
+    assert simulate.main(["--space", str(films), "--seeds", "1", *asked]) == 0
+    assert "not played: search.warm_start, confirm\n" in capsys.readouterr().out
+    assert simulate.main(["--space", str(films), "--seeds", "1"]) == 0
+    assert "not played" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -175,7 +206,7 @@ def test_a_target_ends_a_simulated_study(films: Path) -> None:
             ["--set", "search.metric=[accuracy, seconds]", "--set", "search.sampler=nsga2"],
             "2 metrics, but curves have one",
         ),
-        (["--set", "space.num_train_epochs=3", "--set", "search.scheduler=pbt"], "pbt changes values on the way"),
+        (["--set", "space.num_train_epochs=3", "--set", "search.scheduler=pbt"], "leave out --curves for the toy"),
         (["--set", "budget.trals=4"], "trials"),
     ],
 )

@@ -61,7 +61,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
+        said = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
         raise ServiceError(
             f"storage: the ledger can't be written or read ({said}); look at the disk, then go on with --resume"
         ) from error
