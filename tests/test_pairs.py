@@ -15,6 +15,7 @@ from hpo.errors import ConfigError
 from hpo.ledger import Ledger
 from hpo.records import AnyEvent, TrialRecord, TrialReported, TrialState
 from hpo.runners.inline import InlineRunner
+from hpo.runners.simulated import SimulatedRunner
 from hpo.runners.toy import TimedToy
 from hpo.samplers import Sampler
 from hpo.schedulers import SchedulerUnion
@@ -99,7 +100,7 @@ def refusal(path: Path, *options: str) -> str:
     return str(caught.value)
 
 
-def run(config: StudyConfig, folder: Path, crash_in: int | None = None) -> list[TrialRecord]:
+def run(config: StudyConfig, folder: Path, crash_in: int | None = None, slots: int = 1) -> list[TrialRecord]:
     """Begin the study or go on with it. crash_in: the trial in which the driver dies, after its first report."""
 
     def emit(event: AnyEvent) -> None:
@@ -119,7 +120,7 @@ def run(config: StudyConfig, folder: Path, crash_in: int | None = None) -> list[
     )
     search.ledger.enqueue(config.first_points())
     try:
-        InlineRunner(TimedToy()).run(search)
+        (InlineRunner(TimedToy()) if slots == 1 else SimulatedRunner(TimedToy(), slots=slots)).run(search)
     except Crash:
         assert crash_in is not None
     return search.records
@@ -151,6 +152,26 @@ def test_an_allowed_pair_runs_a_study_that_can_be_cut_off(
 
     run(config, tmp_path / "cut", crash_in=5)
     assert told(run(config, tmp_path / "cut")) == told(records)
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "hyperband", "median"])
+def test_a_study_with_two_trials_at_a_time_keeps_its_word_when_it_is_cut_off(
+    scheduler: str, path: Path, tmp_path: Path
+) -> None:
+    config = loaded(path, "tpe", scheduler)
+    run(config, tmp_path, crash_in=5, slots=2)
+    ledger = Ledger(tmp_path, study="pairs", mode="max", space=config.space, sampler=config.search.sampler, seed=5)
+    before = ledger.records()
+    left = [record.number for record in before if record.state is TrialState.RUNNING]
+    assert len(left) == 2
+
+    after = run(config, tmp_path, slots=2)
+    assert [record.number for record in after] == list(range(TRIALS))
+    assert all(record.state.is_finished for record in after)
+    for was, own in zip(before, after, strict=False):
+        assert was == own or was.number in left
+        if was.answered is not None:
+            assert max(own.curve) > was.answered.progress  # where it was told to go on it was not stopped
 
 
 @pytest.mark.parametrize(("sampler", "scheduler"), REFUSED)

@@ -15,12 +15,16 @@ from hpo.records.events import (
     StudyStarted,
     StudyStopped,
     TrialConfirmed,
+    TrialDropped,
     TrialFinished,
     TrialReported,
     TrialStarted,
 )
 from hpo.records.outcome import Answers, Decision, Origin, StudySummary
 from hpo.records.trials import (
+    AGAIN,
+    BASELINE,
+    Answered,
     Confirmed,
     Exploit,
     Exploited,
@@ -32,9 +36,13 @@ from hpo.records.trials import (
     TrialRecord,
     TrialState,
     Verdict,
+    is_owed,
 )
 
 __all__ = [
+    "AGAIN",
+    "BASELINE",
+    "Answered",
     "Answers",
     "AnyEvent",
     "Confirmed",
@@ -54,10 +62,12 @@ __all__ = [
     "StudySummary",
     "TrialConfig",
     "TrialConfirmed",
+    "TrialDropped",
     "TrialFinished",
     "TrialRecord",
     "TrialReported",
     "TrialStarted",
     "TrialState",
     "Verdict",
+    "is_owed",
 ]

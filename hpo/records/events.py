@@ -81,6 +81,14 @@ class TrialConfirmed(Event):
     mode: Literal["min", "max"]
 
 
+class TrialDropped(Event):
+    """The space was changed and has no room for this trial any more; where `dropped` is false, it has room again."""
+
+    kind: Literal["trial_dropped"] = "trial_dropped"
+    number: int
+    dropped: bool = True
+
+
 class StudyStopped(Event):
     """The driver leaves before the budget is used; trials still running will go on with the next resume."""
 
@@ -98,6 +106,13 @@ class StudyFinished(Event):
 
 
 AnyEvent: TypeAlias = Annotated[
-    StudyStarted | TrialStarted | TrialReported | TrialFinished | TrialConfirmed | StudyStopped | StudyFinished,
+    StudyStarted
+    | TrialStarted
+    | TrialReported
+    | TrialFinished
+    | TrialConfirmed
+    | TrialDropped
+    | StudyStopped
+    | StudyFinished,
     Field(discriminator="kind"),
 ]

@@ -29,7 +29,7 @@ class Decision(Record):
     champion, above zero where it is better; None without a champion. low, high: its two-sided interval, of the
     confidence asked or else of 0.95. test: what gave p_value. wins, losses: rows that only the challenger, only the
     champion has right (accuracy). against: the version compared with. seen: the highest version number when it was
-    looked up, by which the registry knows who came in between.
+    looked up, by which the registry knows who came in between. limits: that the gate asked to be kept.
     """
 
     verdict: Literal["promote", "keep"]
@@ -49,8 +49,13 @@ class Decision(Record):
     high: float | None = None
     confidence: float | None = None
     min_improvement: float = 0.0
+    limits: dict[str, float] = Field(default_factory=dict)
     against: int | None = None
     seen: int | None = None
+
+    def is_under(self, min_improvement: float, confidence: float | None, limits: Mapping[str, float]) -> bool:
+        """Whether it was made by the gate that asks for this."""
+        return (self.min_improvement, self.confidence, self.limits) == (min_improvement, confidence, dict(limits))
 
 
 class Origin(Record):
@@ -101,8 +106,18 @@ class StudySummary(Record):
     history: tuple[str, ...] = ()
 
     @property
+    def confirmed_baseline(self) -> Confirmed | None:
+        """The default configuration over fresh seeds."""
+        number = self.baseline.number if self.baseline else None
+        return next((one for one in self.confirmed if one.number == number), None)
+
+    @property
+    def is_default_best(self) -> bool:
+        return self.baseline is not None and self.baseline.number == self.best.number
+
+    @property
     def optimism(self) -> float | None:
         """By how much the first scores of the leaders were too good on average. The default configuration, which
         nobody chose by its score, counts only where it is alone. None where nothing was confirmed."""
-        chosen = [one for one in self.confirmed if one.origin != "default"] or self.confirmed
+        chosen = [one for one in self.confirmed if one is not self.confirmed_baseline] or self.confirmed
         return sum(one.optimism(self.mode) for one in chosen) / len(chosen) if chosen else None

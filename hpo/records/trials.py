@@ -10,6 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hpo.space import Scalar
 
+BASELINE = "default"
+"""Origin of the default configuration. It is never stopped early: what tuning buys is measured against it."""
+
+AGAIN = "again:"
+"""Begins the origin of a trial that trains the assignment of another one once more, whose weights are gone."""
+
 
 class TrialState(StrEnum):
     """Where a trial is. PRUNED: stopped by the scheduler. FAILED: diverged or broken. Neither is ever best."""
@@ -115,6 +121,11 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
+def is_owed(origin: str) -> bool:
+    """As `TrialRecord.is_owed`, of a trial that is still queued."""
+    return origin == BASELINE or origin.startswith(AGAIN)
+
+
 class Exploited(Record):
     """A trial went on from the weights of trial `source`, as they were at the same level of the scheduler.
 
@@ -129,6 +140,13 @@ class Exploited(Record):
     schedule: tuple[tuple[float, dict[str, Scalar]], ...]
 
 
+class Answered(Record):
+    """How far a trial was told to go on. progress: of its own training. steps: optimiser steps of all of it."""
+
+    progress: float
+    steps: int
+
+
 class TrialRecord(Record):
     """A trial as the ledger knows it.
 
@@ -138,7 +156,8 @@ class TrialRecord(Record):
     metrics: all metrics of the best step, and the trial's totals. reason: why it was pruned or failed.
     replicate: 0 for a trial of the search; n for its nth retraining over fresh seeds, under the trial's number.
     exploits: from whom it went on, in order; `params` stay those that it began with. dropped: the space was changed
-    and has no room for it: history, without a value, neither evidence nor winner.
+    and has no room for it: history, without a value, neither evidence nor winner. answered: up to where the scheduler
+    has let it go on, at its rungs; None below the first.
     """
 
     number: int
@@ -155,6 +174,21 @@ class TrialRecord(Record):
     replicate: int = 0
     exploits: tuple[Exploited, ...] = ()
     dropped: bool = False
+    answered: Answered | None = None
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether a study trains it whatever the budget is, never stops it early, and keeps its weights: what all
+        others are compared with, and what stands for a winner that has lost its own."""
+        return is_owed(self.origin)
+
+    @property
+    def total_steps(self) -> int | None:
+        """Optimiser steps of all its training, as far as is known: to a step or so, of very many."""
+        if self.answered:
+            return self.answered.steps
+        steps = self.metrics.get("steps")
+        return round(steps / max(self.curve)) if steps and self.curve else None
 
     @property
     def schedule(self) -> tuple[tuple[float, dict[str, Scalar]], ...]:

@@ -28,12 +28,14 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A report, and what had been spent by then. seconds: simulated wall time. epochs: of training, all trials."""
+    """A report, and what had been spent by then. seconds: simulated wall time. epochs: of training, all trials.
+    started: how many trials had been started."""
 
     number: int
     report: Report
     seconds: float
     epochs: float
+    started: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class SimulatedRunner:
 
     _queue: list[tuple[float, int, "_Flight", Report]] = field(default_factory=list)
     _epochs: float = 0.0
+    _started: int = 0
 
     def run(self, search: Search) -> None:
         """Only a TrialError fails a trial; anything else is a bug, and comes out with its traceback."""
@@ -81,6 +84,7 @@ class SimulatedRunner:
             config = search.ask()
             if config is None:
                 return
+            self._started += 1
             flight = _Flight(config.number, self.clock.now, self.objective(config))
             self._pull(flight, search)
 
@@ -101,7 +105,7 @@ class SimulatedRunner:
         self.busy += moment - flight.heard
         self._epochs += max(0.0, report.metrics.get("epoch", 0.0) - flight.epochs)
         flight.heard, flight.epochs = moment, max(flight.epochs, report.metrics.get("epoch", 0.0))
-        self.moments.append(Moment(flight.number, report, moment, self._epochs))
+        self.moments.append(Moment(flight.number, report, moment, self._epochs, self._started))
         if search.report(flight.number, report) is Verdict.STOP:
             flight.close()
         else:
@@ -129,5 +133,5 @@ def leads(moments: Sequence[Moment], metric: str, mode: Literal["min", "max"]) -
         number, value = moment.number, moment.report.metrics[metric]
         best[number] = max(sign * value, best.get(number, sign * value))
         if moment.report.done and (not found or best[number] > sign * found[-1].value):
-            found.append(Lead(number, sign * best[number], moment.seconds, moment.epochs, len(best)))
+            found.append(Lead(number, sign * best[number], moment.seconds, moment.epochs, moment.started))
     return found

@@ -56,6 +56,10 @@ class Asha:
                 verdict = Verdict.STOP
         return verdict
 
+    def recall(self, number: int, rung: float, value: float) -> None:
+        if rung in self._rungs:
+            self._rungs[rung].setdefault(number, value)
+
     def _is_among_the_best(self, value: float, values: dict[int, float]) -> bool:
         """Among the best 1/reduction_factor of those seen, itself included; of few, only as the best so far.
 

@@ -24,6 +24,11 @@ class Scheduler(Protocol):
 
     def report(self, number: int, level: float, value: float) -> Verdict | Exploit: ...
 
+    def recall(self, number: int, rung: float, value: float) -> None:
+        """Remember a report that was answered before a restart, at exactly this of `fractions`. Another scheduler may
+        have heard it: rungs at which the trial has never reported stay open."""
+        ...
+
 
 class Levels(Protocol):
     """What a scheduler's configuration says before anything runs."""

@@ -26,3 +26,6 @@ class Fifo:
 
     def report(self, number: int, level: float, value: float) -> Verdict:
         return Verdict.CONTINUE
+
+    def recall(self, number: int, rung: float, value: float) -> None:
+        """Nothing to remember."""

@@ -63,6 +63,9 @@ class Hyperband:
     def report(self, number: int, level: float, value: float) -> Verdict:
         return self._brackets[self.bracket(number)].report(number, level, value)
 
+    def recall(self, number: int, rung: float, value: float) -> None:
+        self._brackets[self.bracket(number)].recall(number, rung, value)
+
     def bracket(self, number: int) -> int:
         """Spread evenly: any run of consecutive trials has nearly its share in each bracket."""
         return bisect.bisect_right(self._ends, (number * _GOLDEN) % 1.0)

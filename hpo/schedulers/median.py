@@ -1,5 +1,6 @@
 """Median stopping: a trial that never was as good as the middle one on average does not go on."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from statistics import fmean, median
@@ -35,34 +36,45 @@ class MedianConfig(SchedulerConfig):
 
 
 class MedianStopping:
-    """Of each trial its values at the levels, in order; a report between levels, or again, changes nothing."""
+    """Of each trial its values by level; a report between levels, or again, changes nothing. An average counts where
+    all that goes into it is there: later values alone are better ones."""
 
     def __init__(self, fractions: Sequence[float], grace: float, min_trials: int) -> None:
         self._fractions = tuple(fractions)
         self._grace = grace
         self._min_trials = min_trials
-        self._values: dict[int, list[float]] = {}
-        self._averages: list[dict[int, float]] = [{} for _ in fractions]
+        self._values: dict[int, dict[float, float]] = {}
+        self._averages: dict[float, dict[int, float]] = {fraction: {} for fraction in fractions}
 
     def start(self, number: int, params: Params) -> None:
         """Nothing to remember."""
 
     def report(self, number: int, level: float, value: float) -> Verdict:
         """The verdict at the highest level that is newly reached; CONTINUE between levels and at the end."""
-        own = self._values.setdefault(number, [])
-        before = len(own)
-        while len(own) < len(self._fractions) and has_reached(level, self._fractions[len(own)]):
-            own.append(value if math.isfinite(value) else -math.inf)
-            self._averages[len(own) - 1][number] = fmean(own)
-        if len(own) == before or len(own) == len(self._fractions):
+        known = self._values.get(number, {})
+        new = [own for own in self._fractions if own not in known and has_reached(level, own)]
+        for own in new:
+            self.recall(number, own, value)
+        if not new or new[-1] == self._fractions[-1]:
             return Verdict.CONTINUE
-        return Verdict.CONTINUE if self._goes_on(number) else Verdict.STOP
+        return Verdict.CONTINUE if self._goes_on(number, new[-1]) else Verdict.STOP
 
-    def _goes_on(self, number: int) -> bool:
+    def recall(self, number: int, rung: float, value: float) -> None:
+        own = self._values.setdefault(number, {})
+        own.setdefault(rung, value if math.isfinite(value) else -math.inf)
+        so_far: list[float] = []
+        for level in itertools.takewhile(own.__contains__, self._fractions):
+            so_far.append(own[level])
+            self._averages[level][number] = fmean(so_far)
+
+    def _goes_on(self, number: int, rung: float) -> bool:
         own = self._values[number]
-        if own[-1] == -math.inf:
+        if own[rung] == -math.inf:
             return False
-        if not has_reached(self._fractions[len(own) - 1], self._grace):
+        if not has_reached(rung, self._grace):
             return True
-        others = [average for other, average in self._averages[len(own) - 1].items() if other != number]
-        return len(others) < self._min_trials or max(own) >= median(others)
+        others = [average for other, average in self._averages[rung].items() if other != number]
+        best = max(value for level, value in own.items() if level <= rung)
+        if len(others) < self._min_trials:
+            return True
+        return best >= (middle := median(others)) or math.isclose(best, middle)  # the average of equals may be rounded

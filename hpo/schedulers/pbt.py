@@ -114,10 +114,14 @@ class Pbt:
         for own, reached in self._levels.items():
             if level + TOLERANCE < own or number in reached:
                 continue
-            reached[number] = Reached(-math.inf if math.isnan(value) else value, self._params.get(number, {}))
+            self.recall(number, own, value)
             if level < 1.0 - TOLERANCE:
                 answer = self._judge(number, own)
         return answer
+
+    def recall(self, number: int, rung: float, value: float) -> None:
+        reached = Reached(-math.inf if math.isnan(value) else value, self._params.get(number, {}))
+        self._levels[rung].setdefault(number, reached)
 
     def sources(self) -> set[tuple[int, float]]:
         """(trial, level) whose state a later report may ask for, as far as is known now."""

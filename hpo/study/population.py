@@ -61,7 +61,7 @@ class Population:
                 schedule=_descent(records[exploit.source], level, dict(exploit.params)),
             )
             record = record.model_copy(update={"exploits": (*record.exploits, step)})
-            self.ledger.exploited(record.number, record.exploits)
+            self.ledger.told(record)
         self.exchange.tell(record.number, level, exploit)
         self.scheduler.start(record.number, {**record.params, **exploit.params})
         return record

@@ -13,6 +13,7 @@ from typing import Literal
 from hpo.ledger import PARTS, Ledger, part_of
 from hpo.objectives import NO_LIMITS, Limits
 from hpo.records import (
+    Answered,
     AnyEvent,
     Exploit,
     Report,
@@ -23,20 +24,25 @@ from hpo.records import (
     Verdict,
 )
 from hpo.schedulers import Scheduler
+from hpo.schedulers.base import has_reached
 from hpo.study.population import Population, exploited_at
 from hpo.study.steps import Ladder
-from hpo.study.trials import BASELINE, Running, costs_of, finished_event, ranked, started_event, totals_of
+from hpo.study.trials import Running, costs_of, finished_event, ranked, started_event, totals_of
+
+SPEND_EVERY = 30.0
+"""Seconds of wall time that a crash may make a study forget, where its trials report that often."""
 
 
 @dataclass
 class StudySearch:
     """Implements `runners.Search`.
 
-    trials, seconds, epochs, target: the budget; seconds of wall time, those of earlier drivers counted in; target: the
-    value of a complete trial that is good enough. limits: what a winner has to keep. ladder: where trials are
-    compared. keep, keep_bytes: how many of the best checkpoints stay, within how many bytes. told: steps by trial of
-    which an earlier driver has told already. tags: for every trial. clock: in seconds, from any moment on; a
-    simulation has its own.
+    trials, seconds, epochs, target: the budget; trials of the space as it is: those that it has dropped do not count.
+    What is owed (the default configuration, a winner that has lost its weights) is trained beyond it too. seconds: of
+    wall time, those of earlier drivers counted in. target: the value of a complete trial that is good enough. limits:
+    what a winner has to keep. ladder: where trials are compared. keep, keep_bytes: how many of the best checkpoints
+    stay, within how many bytes. told: steps by trial of which an earlier driver has told already. tags: for every
+    trial. clock: in seconds, from any moment on; a simulation has its own.
     """
 
     ledger: Ledger
@@ -61,7 +67,8 @@ class StudySearch:
         self._sign = 1.0 if self.mode == "max" else -1.0
         self._records = {record.number: record for record in self.ledger.records()}
         self._running: dict[int, Running] = {}
-        self._started = self.clock() - self.ledger.seconds_used
+        self._spent_at = self.clock()
+        self._started = self._spent_at - self.ledger.seconds_used
         self._used_up = False
         self._reached = any(self._is_on_target(record) for record in self._records.values())
         self._epochs_spent = sum(record.metrics.get("epochs", 0.0) for record in self._records.values())
@@ -72,6 +79,7 @@ class StudySearch:
         if self._population:
             self._population.open()
         self._retain()
+        self._is_owing = self.ledger.is_owing
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -88,9 +96,10 @@ class StudySearch:
             record.state is TrialState.RUNNING and record.number not in self._running
             for record in self._records.values()
         )
-        if left_over:
+        if left_over or self._is_owing:
             return False
-        return self._used_up or self._is_spent or (self.trials is not None and len(self._records) >= self.trials)
+        count = sum(not record.dropped for record in self._records.values())
+        return self._used_up or self._is_spent or (self.trials is not None and count >= self.trials)
 
     @property
     def _is_spent(self) -> bool:
@@ -105,13 +114,12 @@ class StudySearch:
         if self.exhausted:
             return None
         record = self.ledger.ask()
+        self._is_owing = self.ledger.is_owing
         if record is None:
             self._used_up = True
             return None
         self._records[record.number] = record
-        self._running[record.number] = Running(
-            record, curve=dict(record.curve), judged_up_to=max(record.curve, default=0.0)
-        )
+        self._running[record.number] = Running(record, curve=dict(record.curve))
         self.scheduler.start(record.number, record.params)
         self.emit(started_event(record, self.tags))
         return TrialConfig(
@@ -152,29 +160,49 @@ class StudySearch:
         if report.done:
             self._finish(running, TrialState.COMPLETE)
             return Verdict.STOP
-        if verdict is Verdict.STOP and running.record.origin != BASELINE:
+        if verdict is Verdict.STOP and not running.record.is_owed:
             self._finish(running, TrialState.PRUNED, f"not among the best at {report.progress:.0%} of training")
             return Verdict.STOP
-        if self._is_spent and running.record.origin != BASELINE:
+        if self._is_spent and not running.record.is_owed:
             self._finish(running, TrialState.PRUNED, f"the budget was used up at {report.progress:.0%} of training")
             return Verdict.STOP
-        if self._population:
-            if isinstance(verdict, Exploit) and running.record.origin != BASELINE:
-                running.record = self._population.exploit(running.record, report.progress, verdict, self._records)
-                self._records[number] = running.record
-            self._tidy(self._population)
+        self._goes_on(running, report, verdict)
+        if self.clock() - self._spent_at >= SPEND_EVERY:
+            self.spend()
         return Verdict.CONTINUE
 
     def _judge(self, running: Running, progress: float, value: float) -> Verdict | Exploit:
-        """What the scheduler says. A trial that is trained again after a crash was told to go on wherever its earlier
-        reports went on, and is not judged anew there: decisions are those of a study that was never interrupted."""
-        if known := exploited_at(running.record, progress):
+        """What the scheduler says. A trial that is trained again after a crash is not judged anew where it was told to
+        go on: decisions are those of a study that was never interrupted."""
+        record = running.record
+        if known := exploited_at(record, progress):
             return Exploit(known.source, known.params)
         progress = part_of(progress) / PARTS  # as the ledger has it, or a resumed study would see other levels
-        if progress < running.judged_up_to:
-            return Verdict.CONTINUE
-        record = running.record
-        return self.scheduler.report(record.number, self.ladder.level(record.params, progress), self._sign * value)
+        level = self.ladder.level(record.params, progress)
+        verdict = self.scheduler.report(record.number, level, self._sign * value)
+        return Verdict.CONTINUE if _was_answered(record, progress) else verdict
+
+    def _goes_on(self, running: Running, report: Report, verdict: Verdict | Exploit) -> None:
+        """Before the trial does, write down that it may, and how: at rungs, where there was something to decide."""
+        record, progress = running.record, part_of(report.progress) / PARTS
+        before = record.answered.progress if record.answered else 0.0
+        if self.ladder.reached(record.params, progress) > self.ladder.reached(record.params, before):
+            answered = Answered(progress=progress, steps=round(report.step / report.progress))
+            record = record.model_copy(update={"answered": answered})
+        if self._population and isinstance(verdict, Exploit) and not record.is_owed:
+            record = self._population.exploit(record, report.progress, verdict, self._records)
+        elif record is not running.record:
+            self.ledger.told(record)
+        running.record = self._records[record.number] = record
+        if self._population:
+            self._tidy(self._population)
+
+    def spend(self) -> None:
+        """Write down the wall time of the search so far; to be called by whoever leaves, at any moment. What comes
+        after the search, confirming and judging the winner, is not counted."""
+        if self._running or not self.exhausted:
+            self._spent_at = self.clock()
+            self.ledger.spend(self._spent_at - self._started)
 
     def failed(self, number: int, reason: str) -> None:
         if running := self._running.get(number):
@@ -203,8 +231,7 @@ class StudySearch:
             seconds=record.seconds,
             reason=reason,
         )
-        if self.seconds is not None:
-            self.ledger.spend(self.clock() - self._started)
+        self.spend()
         self._records[number] = record
         self._reached = self._reached or self._is_on_target(record)
         del self._running[number]
@@ -217,7 +244,7 @@ class StudySearch:
     def _keep_above(self, record: TrialRecord) -> float | None:
         """A trial that stays below it will not be among the best few. Not known where limits count too."""
         ranked = self._ranked()
-        if len(ranked) < self.keep or record.origin == BASELINE or self.limits.limits:
+        if len(ranked) < self.keep or record.is_owed or self.limits.limits:
             return None
         return ranked[self.keep - 1].value
 
@@ -227,7 +254,7 @@ class StudySearch:
         population.tidy(self._records.values(), reached, is_over=self.exhausted)
 
     def _is_on_target(self, record: TrialRecord) -> bool:
-        if self.target is None or record.value is None:
+        if self.target is None or record.value is None or self.limits.broken_by(record):
             return False
         return self._sign * record.value >= self._sign * self.target
 
@@ -236,24 +263,29 @@ class StudySearch:
         return ranked(self._records.values(), self.mode, self.limits)
 
     def _replay(self, record: TrialRecord) -> None:
-        """Let the scheduler see again what was reported; but for the last report of a trial that a crash cut off,
-        of which nobody knows whether it was answered."""
+        """Let the scheduler see again what was answered, each value where it was reported: the rungs may be others now.
+        A trial that a crash cut off is judged anew where it was not answered."""
         self.scheduler.start(record.number, record.params)
         for progress, value in sorted(record.curve.items()):
             exploited = exploited_at(record, progress)
-            if not exploited and not record.state.is_finished and progress == max(record.curve):
+            if not record.state.is_finished and not _was_answered(record, progress):
                 break
-            self.scheduler.report(record.number, self.ladder.level(record.params, progress), self._sign * value)
+            for rung in self.ladder.met(record.params, progress, record.total_steps):
+                self.scheduler.recall(record.number, rung, self._sign * value)
             if exploited:
                 self.scheduler.start(record.number, {**record.params, **exploited.params})
 
     def _retain(self) -> None:
-        """Remove the checkpoints of all but the best few; the default configuration's stays until the end."""
+        """Remove the checkpoints of all but the best few; those that are owed stay until the end."""
         room = self.keep_bytes
         for place, record in enumerate(self._ranked()):
             if record.checkpoint is None or not record.checkpoint.is_dir():
                 continue
             size = sum(file.stat().st_size for file in record.checkpoint.iterdir())
             room -= size
-            if record.origin != BASELINE and place > 0 and (place >= self.keep or room < 0):
+            if not record.is_owed and place > 0 and (place >= self.keep or room < 0):
                 shutil.rmtree(record.checkpoint)
+
+
+def _was_answered(record: TrialRecord, progress: float) -> bool:
+    return record.answered is not None and has_reached(record.answered.progress, progress)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hpo.config import StudyConfig
 from hpo.errors import ConfigError, Problem
 from hpo.schedulers import Levels
+from hpo.schedulers.base import has_reached
 from hpo.space import Choice, Fixed, Parameter, Params, Scalar, SearchSpace
 from hpo.training.batches import steps_per_epoch
 from hpo.training.hyperparameters import Hyperparameters
@@ -59,6 +60,21 @@ class Ladder:
     def level(self, params: Params, progress: float) -> float:
         """What a part of this trial's own training is on the scheduler's scale."""
         return progress * self._share(params)
+
+    def reached(self, params: Params, progress: float) -> float:
+        """The highest level below the end that was reached; 0 before the first."""
+        level = self.level(params, progress)
+        return max((own for own in self.fractions if own < 1.0 and has_reached(level, own)), default=0.0)
+
+    def met(self, params: Params, progress: float, total_steps: int | None) -> tuple[float, ...]:
+        """The levels for which a trial of so many optimiser steps is evaluated here: at the first step that reaches
+        them, at most one step above. None: not known, so that they have to be met exactly."""
+        share, step = self._share(params), 1.0 / total_steps if total_steps else 0.0
+        return tuple(
+            own
+            for own in self.fractions
+            if has_reached(progress, own / share) and has_reached(own / share + step, progress)
+        )
 
     def _share(self, params: Params) -> float:
         return 1.0 if self.longest is None else min(1.0, _epochs(params) / self.longest)

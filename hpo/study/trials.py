@@ -2,18 +2,15 @@
 
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from hpo.objectives import COSTS, NO_LIMITS, Limits
-from hpo.records import Report, TrialFinished, TrialRecord, TrialStarted
+from hpo.records import AGAIN, BASELINE, Report, TrialDropped, TrialFinished, TrialRecord, TrialStarted
 from hpo.study.population import METRICS
 from hpo.training.hyperparameters import Hyperparameters
-
-BASELINE = "default"
-"""Origin of the default configuration. It is never stopped early: what tuning buys is measured against it."""
 
 
 @dataclass
@@ -25,7 +22,6 @@ class Running:
     best: Report | None = None
     last: Report | None = None
     epochs: float = 0.0
-    judged_up_to: float = 0.0
     costs: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -68,6 +64,47 @@ def ranked(
     )
 
 
+def baseline_of(records: Iterable[TrialRecord]) -> TrialRecord | None:
+    """The trial that all others are compared with: the newest one of the default configuration that the space has room
+    for, since a change of the space may have moved it. None where it did not complete: an older one is another
+    configuration."""
+    live = [record for record in records if record.origin == BASELINE and not record.dropped]
+    newest = max(live, key=lambda record: record.number, default=None)
+    return newest if newest is not None and newest.value is not None else None
+
+
+def has_weights(record: TrialRecord) -> bool:
+    """Whether its checkpoint is still there: of few trials it is kept."""
+    return record.checkpoint is not None and record.checkpoint.is_dir()
+
+
+def again_of(record: TrialRecord, records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Trials that trained its assignment once more, the newest first."""
+    own = [other for other in records if other.number > record.number and not other.dropped]
+    same = [
+        other
+        for other in own
+        if other.origin == f"{AGAIN}{record.number}" or (other.params == record.final_params and not other.exploits)
+    ]
+    return sorted(same, key=lambda other: -other.number)
+
+
+def with_weights(best_first: Sequence[TrialRecord]) -> tuple[TrialRecord, str | None]:
+    """The winner, and what there is to say where it is not the best one: that has lost its weights, so that the trial
+    that trained its assignment again stands for it, or else the best one that has any. best_first: at least one."""
+    best = best_first[0]
+    if has_weights(best):
+        return best, None
+    lost = f"trial {best.number} is the best one, but its weights are gone"
+    twin = next(filter(has_weights, again_of(best, best_first)), None)
+    if twin is not None:
+        return twin, f"{lost}; trial {twin.number}, which trained the same assignment again, stands for it"
+    other = next(filter(has_weights, best_first), None)
+    if other is not None:
+        return other, f"{lost}, and could not be trained again; trial {other.number} is the best one that has any"
+    return best, f"{lost}, and so are those of all others: nothing is tested or promoted"
+
+
 def started_event(record: TrialRecord, tags: Mapping[str, str]) -> TrialStarted:
     """`params` are all that the trial trains with: its own, and the defaults of the others."""
     defaults = {name: value for name, value in Hyperparameters().model_dump().items() if value is not None}
@@ -84,6 +121,10 @@ def started_event(record: TrialRecord, tags: Mapping[str, str]) -> TrialStarted:
     )
 
 
+def dropped_event(record: TrialRecord) -> TrialDropped:
+    return TrialDropped(time=time.time(), number=record.number, dropped=record.dropped)
+
+
 def finished_event(record: TrialRecord) -> TrialFinished:
     """Without the costs: the trial's reports have told them, each at its step."""
     return TrialFinished(
@@ -98,8 +139,9 @@ def finished_event(record: TrialRecord) -> TrialFinished:
 
 
 def remove_strangers(checkpoints: Path, records: Iterable[TrialRecord]) -> None:
-    """Remove folders that no finished trial points to: of trials that a crash cut off, and temporary ones."""
-    wanted = {record.checkpoint.name for record in records if record.checkpoint}
+    """Remove folders that no finished trial points to: of trials that a crash cut off, of those that the space has no
+    room for any more, and temporary ones."""
+    wanted = {record.checkpoint.name for record in records if record.checkpoint and not record.dropped}
     for folder in checkpoints.glob("*"):
         if folder.name not in wanted and folder.is_dir():
             shutil.rmtree(folder)

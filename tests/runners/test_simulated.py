@@ -142,6 +142,17 @@ def test_only_trials_that_ran_to_their_end_take_the_lead() -> None:
     assert [lead.value for lead in leads(runner.moments, "accuracy", "min")] == [0.0]
 
 
+def test_trials_that_have_not_reported_yet_were_started_all_the_same() -> None:
+    runner = SimulatedRunner(timed, slots=3)
+    runner.run(Queue(4))
+    assert [(lead.number, lead.started) for lead in leads(runner.moments, "accuracy", "max")] == [
+        (0, 3),  # after two seconds, when the third trial still works on its first report
+        (1, 4),
+        (2, 4),
+        (3, 4),
+    ]
+
+
 def test_hours_are_those_of_the_simulated_clock() -> None:
     runner = SimulatedRunner(TimedToy(epoch_seconds=60.0), slots=2)
     search = study(None, FifoConfig(), runner, seconds=3600.0)

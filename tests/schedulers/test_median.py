@@ -34,6 +34,12 @@ def test_a_value_as_good_as_the_median_goes_on() -> None:
     assert verdicts(scheduler, 4, 0.499) == [STOP]
 
 
+def test_equals_go_on_together_however_their_averages_are_rounded() -> None:
+    scheduler = stopping(rungs=6)
+    for number in range(5):
+        assert [scheduler.report(number, place / 6, 0.8) for place in range(1, 7)] == [CONTINUE] * 6
+
+
 def test_nobody_is_stopped_before_enough_others_are_there() -> None:
     scheduler = stopping(min_trials=3)
     assert [verdicts(scheduler, number, 1.0 - number / 10)[0] for number in range(4)] == [CONTINUE] * 3 + [STOP]

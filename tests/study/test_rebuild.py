@@ -2,15 +2,16 @@
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import pytest
 
 from hpo.ledger import Ledger
-from hpo.records import AnyEvent, Report, TrialConfig, TrialRecord
+from hpo.records import AnyEvent, Report, TrialConfig, TrialRecord, Verdict
 from hpo.runners.inline import InlineRunner
+from hpo.runners.simulated import SimulatedRunner
 from hpo.samplers import TpeConfig
 from hpo.schedulers import SchedulerUnion
 from hpo.space import Choice, FloatRange, SearchSpace
@@ -46,6 +47,7 @@ class Crossing:
         for step in sorted(evaluation_steps(Length(total), config.rungs)):
             noise = random.Random(f"{config.params} {step}").uniform(0.0, 0.3)
             metrics = {"accuracy": 0.5 + 0.2 * step / total + noise, "epoch": step / STEPS}
+            metrics["seconds"] = step * 10.0 ** (config.number % 2)  # so that trials overtake each other
             for level in [rung for rung in config.rungs if config.population and rung <= step / total]:
                 with Exchange(config.population).leaving(config.number, level, 0) as state:
                     state.touch()
@@ -71,6 +73,12 @@ def go(folder: Path, scheduler: Any, cut: Cut) -> list[TrialRecord]:
     def emit(event: AnyEvent) -> None:
         cut(search, event)
 
+    search = opened(folder, scheduler, emit)
+    InlineRunner(Crossing()).run(search)
+    return search.records
+
+
+def opened(folder: Path, scheduler: Any, emit: Callable[[AnyEvent], None]) -> StudySearch:
     search = StudySearch(
         ledger=Ledger(folder, study="s", mode="max", space=SPACE, sampler=TpeConfig(n_startup_trials=3), seed=1),
         scheduler=scheduler.build(SPACE, 1),
@@ -81,8 +89,7 @@ def go(folder: Path, scheduler: Any, cut: Cut) -> list[TrialRecord]:
         trials=TRIALS,
     )
     search.ledger.enqueue([("default", {"learning_rate": 1e-4, "num_train_epochs": 3})])
-    InlineRunner(Crossing()).run(search)
-    return search.records
+    return search
 
 
 def place(event: AnyEvent) -> tuple[object, ...]:
@@ -129,3 +136,86 @@ def test_a_study_that_ends_after_every_event_decides_as_one_that_never_ends(
     whole = go(tmp_path / "whole", scheduler, never)
     assert len(whole) == TRIALS
     assert resumed_until_done(tmp_path / "cut", scheduler, cut, every) == whole
+
+
+@dataclass
+class Witness:
+    """Implements `runners.Search`: the study's, and a memory of what it said that outlives its drivers. A first answer
+    may be the last thing that a driver does."""
+
+    search: StudySearch
+    said: dict[tuple[int, int], Verdict]
+    dies_of_answers: bool
+    stopping: bool = False
+    contradictions: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def exhausted(self) -> bool:
+        return self.search.exhausted
+
+    def ask(self) -> TrialConfig | None:
+        return self.search.ask()
+
+    def report(self, number: int, report: Report) -> Verdict:
+        verdict = self.search.report(number, report)
+        is_new = (number, report.step) not in self.said
+        if self.said.setdefault((number, report.step), verdict) is not verdict:
+            self.contradictions.append((number, report.step))
+        if is_new and self.dies_of_answers:
+            raise Crash
+        return verdict
+
+    def failed(self, number: int, reason: str) -> None:
+        raise AssertionError(f"trial {number} fails: {reason}")
+
+
+@pytest.mark.parametrize("dies_of", ["events", "answers"])
+@pytest.mark.parametrize("scheduler", schedulers())
+def test_with_two_trials_at_a_time_no_driver_goes_back_on_what_one_before_it_said(
+    scheduler: Any, dies_of: str, tmp_path: Path
+) -> None:
+    said: dict[tuple[int, int], Verdict] = {}
+    seen: set[tuple[object, ...]] = set()
+
+    def once(event: AnyEvent) -> None:
+        if dies_of == "events" and place(event) not in seen:
+            seen.add(place(event))
+            raise Crash
+
+    drivers, is_over = 0, False
+    while not is_over:
+        witness = Witness(opened(tmp_path, scheduler, once), said, dies_of == "answers")
+        drivers += 1
+        try:
+            SimulatedRunner(Crossing(), slots=2).run(witness)
+            is_over = True
+        except Crash:
+            pass
+        assert witness.contradictions == []
+    assert drivers > TRIALS
+    assert [record.number for record in witness.search.records] == list(range(TRIALS))
+
+
+@pytest.mark.parametrize("scheduler", schedulers())
+def test_what_running_trials_were_answered_for_counts_for_the_others_after_a_restart(
+    scheduler: Any, tmp_path: Path
+) -> None:
+    """Six trials at a time; each time that one of them reports, all that were there before have gone on."""
+
+    def said(folder: Path, *, restarts: bool) -> list[Verdict]:
+        search = opened(folder, scheduler, lambda event: None)
+        reports = {}
+        for _ in range(TRIALS):
+            config = search.ask()
+            assert config is not None
+            reports[config.number] = list(Crossing()(config))[:1]
+        verdicts = []
+        for number, (first, *_) in sorted(reports.items()):
+            if restarts:
+                search = opened(folder, scheduler, lambda event: None)
+                while not search.exhausted:
+                    search.ask()
+            verdicts.append(search.report(number, first))
+        return verdicts
+
+    assert said(tmp_path / "cut", restarts=True) == said(tmp_path / "whole", restarts=False)

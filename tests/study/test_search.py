@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from hpo.ledger import Ledger
+from hpo.objectives import Limits
 from hpo.records import AnyEvent, Report, TrialFinished, TrialState, Verdict
 from hpo.samplers import RandomConfig
 from hpo.schedulers import AshaConfig, FifoConfig
@@ -111,6 +112,23 @@ def test_a_study_opened_again_judges_as_the_one_before_would_have(make: MakeSear
     assert again.report(config.number, Report(5, 0.5, {"loss": 0.75})) is Verdict.STOP
 
 
+def test_a_trial_that_was_told_to_go_on_is_not_held_to_what_came_later(make: MakeSearch) -> None:
+    asha = AshaConfig(reduction_factor=3, rungs=3)
+    search = make("max", asha)
+    slow, fast = search.ask(), search.ask()
+    assert slow is not None
+    assert fast is not None
+    assert search.report(slow.number, report(1, 0.6)) is Verdict.CONTINUE
+    for step, value in ((1, 0.7), (3, 0.8)):
+        assert search.report(fast.number, report(step, value)) is Verdict.CONTINUE
+    for _ in range(2):
+        search = make("max", asha)
+        assert search.ask() is not None
+        assert search.ask() is not None
+        assert search.report(slow.number, report(1, 0.6)) is Verdict.CONTINUE
+    assert search.report(slow.number, report(3, 0.75)) is Verdict.STOP  # the fast one has 0.8 there, before and after
+
+
 def test_reports_and_failures_after_the_end_change_nothing(make: MakeSearch) -> None:
     events: list[AnyEvent] = []
     search = make("max", emit=events.append)
@@ -150,6 +168,74 @@ def test_wall_time_is_counted_over_all_drivers(make: MakeSearch) -> None:
     search.ledger.spend(3601.0)
     assert make("max", seconds=3600.0).exhausted
     assert not make("max", seconds=7200.0).exhausted
+
+
+class Clock:
+    """Seconds as a test sets them."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_wall_time_is_remembered_whatever_limits_the_study(make: MakeSearch) -> None:
+    clock = Clock()
+    search = make("max", trials=3, clock=clock)
+    clock.now = 100.0
+    finish(search, 0.1)
+    assert search.ledger.seconds_used == 100.0
+    assert make("max", seconds=100.0).exhausted
+
+
+def test_reports_spend_wall_time_now_and_then(make: MakeSearch) -> None:
+    clock = Clock()
+    search = make("max", clock=clock)
+    config = search.ask()
+    assert config is not None
+    spent = []
+    for step, now in ((1, 29.0), (2, 31.0), (3, 50.0), (4, 3000.0)):
+        clock.now = now
+        search.report(config.number, report(step, 0.5))
+        spent.append(search.ledger.seconds_used)
+    assert spent == [0.0, 31.0, 31.0, 3000.0]
+
+
+def test_who_leaves_in_the_middle_spends_what_was_used_and_the_next_goes_on_from_there(make: MakeSearch) -> None:
+    clock = Clock()
+    search = make("max", trials=2, clock=clock)
+    search.ask()
+    clock.now = 3000.0
+    search.spend()
+    assert search.ledger.seconds_used == 3000.0
+    later = Clock()
+    search = make("max", trials=2, clock=later)
+    later.now = 500.0
+    search.spend()
+    assert search.ledger.seconds_used == 3500.0
+
+
+def test_what_comes_after_the_search_costs_no_hours(make: MakeSearch) -> None:
+    clock = Clock()
+    search = make("max", trials=1, clock=clock)
+    clock.now = 60.0
+    finish(search, 0.1)
+    clock.now = 4000.0
+    search.spend()
+    assert search.ledger.seconds_used == 60.0
+
+
+def test_a_target_is_reached_only_within_the_limits(make: MakeSearch) -> None:
+    limits = Limits({"latency": 5.0}, {"latency": "min"})
+    search = make("max", target=0.8, limits=limits, trials=5)
+    for latency, is_over in ((9.0, False), (4.0, True)):
+        config = search.ask()
+        assert config is not None
+        metrics = {"loss": 0.9, "latency": latency}
+        search.report(config.number, Report(9, 1.0, metrics, done=True))
+        assert search.exhausted is is_over
+        assert make("max", target=0.8, limits=limits, trials=5).exhausted is is_over
 
 
 def test_each_budget_ends_the_asking(make: MakeSearch) -> None:
