@@ -282,7 +282,7 @@ def test_a_database_that_fails_is_told_in_our_words(
 def test_runs_over_fresh_seeds_fail_in_our_words_too(tmp_path: Path) -> None:
     ledger(tmp_path)
     broken(tmp_path, "study_directions")
-    with pytest.raises(ServiceError, match="the ledger can't be written or read .*study_directions"):
+    with pytest.raises(ServiceError, match=r"the ledger can't be written or read .*study_directions"):
         SeedLedger(tmp_path, study="s", mode="max", seed=1)
 
 

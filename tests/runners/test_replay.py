@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hpo.errors import DataError
-from hpo.records import Seeds, TrialConfig, TrialRecord, TrialState
+from hpo.records import Exploited, Seeds, TrialConfig, TrialRecord, TrialState
 from hpo.runners.replay import Curve, Evaluation, ReplayObjective, curves_of, read_curves
 from hpo.space import Choice, Condition, FloatRange, IntRange, Scalar, SearchSpace
 
@@ -119,6 +119,13 @@ def test_a_ledger_s_trial_that_was_stopped_goes_on_flat() -> None:
     assert end is not None
     assert end.metrics == {"accuracy": 0.7, "seconds": pytest.approx(90.0, rel=1e-4)}
     assert found.at(0.1) is None
+
+
+def test_the_curve_of_a_trial_that_took_weights_is_not_that_of_its_params() -> None:
+    taken = Exploited(level=0.5, progress=0.5, source=0, params={"learning_rate": 1e-4}, schedule=())
+    whole = record(TrialState.COMPLETE, {0.5: 0.6, 1.0: 0.7}, 100)
+    changed = whole.model_copy(update={"number": whole.number + 1, "exploits": (taken,)})
+    assert [one.number for one in curves_of([whole, changed], "accuracy")] == [whole.number]
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"number": 1, "params": {}}', '{"number": 1, "params": {}, "curve": []}'])
