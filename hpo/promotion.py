@@ -103,6 +103,7 @@ def decide(evidence: Evidence, gate: PromotionConfig) -> Decision:
         "digest": evidence.digest,
         "confidence": gate.confidence,
         "min_improvement": gate.min_improvement,
+        "limits": gate.limits,
         "against": evidence.against,
         "seen": evidence.seen,
     }

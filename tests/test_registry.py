@@ -300,6 +300,20 @@ def test_what_was_decided_once_is_not_reversed_by_registering_again(uri: str, ru
     assert "Promoted" in MlflowClient(uri).get_model_version("toy", "1").description
 
 
+def test_what_was_kept_by_another_gate_takes_the_new_decision(
+    uri: str, run_id: str, classifier: Path, tmp_path: Path
+) -> None:
+    register(uri, run_id, write_tiny_bert(tmp_path / "champion", seed=1))
+    assert register(uri, run_id, classifier, verdict="keep").alias == "challenger"
+    standing = Registry(uri).standing("toy")
+    assert register(uri, run_id, classifier, decision=decision("promote", standing)).alias == "challenger"
+    loose = decision("promote", standing).model_copy(update={"limits": {"latency": 9.0}})
+    assert register(uri, run_id, classifier, decision=loose).alias == "champion"
+    known = Registry(uri).decided("toy", run_id, classifier)
+    assert known is not None
+    assert known[1] == loose
+
+
 def test_a_crash_before_the_alias_is_completed_by_the_stored_decision(uri: str, run_id: str, classifier: Path) -> None:
     register(uri, run_id, classifier)
     MlflowClient(uri).delete_registered_model_alias("toy", "champion")  # as it stood in between

@@ -168,7 +168,8 @@ class Registry:
         pipeline: of `transformers`, over that checkpoint (MLflow 3.17 can't read the folder itself with transformers
         5.23). The run may have ended. examples: a few rows as users will send them. The same weights of the same run
         are registered once: repeating a call that a crash cut short finishes it, by the decision that was stored then
-        whatever is given now, and takes no alias from a later version.
+        whatever is given now, and takes no alias from a later version. Only what was kept by another gate takes the
+        decision that is given.
 
         decision: with `seen` and `against` of the `standing` that it was made on (ValueError without). Where the
         version that comes back has `lost_to`, another one was promoted meanwhile: ask for the standing, decide and
@@ -196,8 +197,10 @@ class Registry:
                 self._create_model(name, words.of_model(name, json.loads(task.model_dump_json()), labels))
                 source = self._client.get_logged_model(logged).artifact_location
                 there = enter(source=source, model_id=logged)
-            elif succession.read().chain.lost_to(int(there.version)) is None:
-                decision = version_of(there, None).decision or decision
+            elif succession.read().chain.lost_to(int(there.version)) is None and (
+                (stored := version_of(there, None).decision) is None or _holds(stored, decision)
+            ):
+                decision = stored or decision
             elif decision.verdict == "promote":
                 there = enter(source=there.source, model_id=model_id_of(there))
             else:
@@ -302,6 +305,11 @@ def _evidence(decision: Decision, origin: Origin | None) -> dict[str, str]:
     if decision.against is not None:
         tags[AGAINST] = str(decision.against)
     return tags | ({ORIGIN: origin.model_dump_json()} if origin else {})
+
+
+def _holds(stored: Decision, given: Decision) -> bool:
+    """A promotion is not judged again, nor what was kept by the same gate."""
+    return stored.verdict == "promote" or stored.is_under(given.min_improvement, given.confidence, given.limits)
 
 
 def _is_absent(error: Exception) -> bool:

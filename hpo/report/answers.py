@@ -107,7 +107,7 @@ def _better_by(summary: StudySummary, gain: Gain) -> float:
 
 def _headline(summary: StudySummary) -> str:
     best = summary.best
-    who = "The default configuration" if best.origin == "default" else f"Trial {best.number}"
+    who = "The default configuration" if summary.is_default_best else f"Trial {best.number}"
     own = winners_confirmation(summary)
     on_test = (summary.test_best or {}).get(summary.metric)
     if on_test is not None:
@@ -117,7 +117,7 @@ def _headline(summary: StudySummary) -> str:
     else:
         score = f"{words.metric_value(best.value)} on the validation rows"
     gain = gain_on_test(summary) or gain_over_seeds(summary) or gain_over(summary, summary.baseline)
-    if gain is None or best.origin == "default":
+    if gain is None or summary.is_default_best:
         return f"{who} wins with {summary.metric} {score}."
     return f"{who} wins with {summary.metric} {score}, {gain_in_words(summary, gain)} the default."
 
@@ -150,7 +150,7 @@ def _sure(summary: StudySummary) -> Tile:
 
 
 def _bought(summary: StudySummary, trials: Sequence[TrialRecord]) -> Tile:
-    if summary.best.origin == "default":
+    if summary.is_default_best:
         return Tile("What it bought", "nothing", "the default configuration won: nothing tried here beats it")
     found = gains(summary, trials)
     if not found:

@@ -12,6 +12,7 @@ from hpo.records import (
     StudyStarted,
     StudyStopped,
     TrialConfirmed,
+    TrialDropped,
     TrialFinished,
     TrialRecord,
     TrialReported,
@@ -110,7 +111,7 @@ class Board:
             case StudyStopped():
                 self.stopped = event.reason
                 return None
-            case StudyFinished():
+            case StudyFinished() | TrialDropped():
                 return None
             case _:
                 assert_never(event)

@@ -282,7 +282,7 @@ def gain_on_test(summary: StudySummary) -> Gain | None:
 def gain_over_seeds(summary: StudySummary) -> Gain | None:
     """Over the default, both by their means over the same fresh seeds."""
     own = winners_confirmation(summary)
-    rival = next((one for one in summary.confirmed if one.origin == "default"), None)
+    rival = summary.confirmed_baseline
     if own is None or rival is None or own.number == rival.number:
         return None
     return Gain(own.mean, rival.mean, low=own.gain_low, high=own.gain_high, confidence=own.confidence)

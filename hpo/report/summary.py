@@ -78,6 +78,8 @@ def _parts(summary: StudySummary) -> list[tuple[str, str]]:
         parts.append(("test", test))
     if summary.model_uri is not None:
         parts.append(("model", _model(summary)))
+    if summary.history:
+        parts.append(("history", "\n".join(summary.history)))
     if summary.tracking_uri:
         command = ui_command(summary.tracking_uri)
         address = ui_address(summary)
@@ -111,7 +113,7 @@ def _confirmed(summary: StudySummary) -> str:
         f"{metric} {words.metric_value(best.mean)}{words.spread(best.low, best.high, best.confidence)}, "
         f"the mean over {seeds}{_on_rows(summary.validation_rows)}"
     ]
-    default = next((one for one in summary.confirmed if one.origin == "default"), None)
+    default = summary.confirmed_baseline
     if default is best:
         lines.append("the default configuration won, so tuning bought nothing")
     elif default is not None and best.gain is not None:

@@ -28,27 +28,30 @@ from hpo.records import (
     Verdict,
 )
 from hpo.study.steps import Ladder
-from hpo.study.trials import BASELINE, Running, costs_of, finished_event, started_event, totals_of
+from hpo.study.trials import Running, costs_of, finished_event, started_event, totals_of
 
 
-def leaders(best_first: Sequence[TrialRecord], top: int, limits: Limits = NO_LIMITS) -> list[TrialRecord]:
+def leaders(
+    best_first: Sequence[TrialRecord], top: int, baseline: int | None, limits: Limits = NO_LIMITS
+) -> list[TrialRecord]:
     """The first `top` of the complete trials that keep the limits (of all, where none does), an assignment once, and
-    the default configuration."""
-    kept = [record for record in best_first if record.origin == BASELINE or not limits.broken_by(record)]
+    the default configuration, which is trial `baseline`."""
+    kept = [record for record in best_first if record.number == baseline or not limits.broken_by(record)]
     found: list[TrialRecord] = []
     for record in kept if any(not limits.broken_by(record) for record in kept) else best_first:
         same = next((place for place, other in enumerate(found) if _assigned(other) == _assigned(record)), None)
         if same is None:
             found.append(record)
-        elif record.origin == BASELINE:
+        elif record.number == baseline:
             found[same] = record
-    return found[:top] + [record for record in found[top:] if record.origin == BASELINE]
+    return found[:top] + [record for record in found[top:] if record.number == baseline]
 
 
 @dataclass
 class Confirmation:
     """Implements `runners.Search`. Its trials are runs of `trials` (the leaders, best first) over fresh seeds.
 
+    baseline: the one of them that is the default configuration, against which all gains are measured, if it is there.
     ladder: where runs are evaluated. keep_bytes: what all checkpoints of the study may take; searched: the trials of
     the search, best first, whose checkpoints go before those of the runs where it is short. told: steps by trial and
     replicate, said: what fresh seeds say by trial, of which an earlier driver has told already. tags: for every run.
@@ -63,6 +66,7 @@ class Confirmation:
     mode: Literal["min", "max"]
     ladder: Ladder
     emit: Callable[[AnyEvent], None]
+    baseline: int | None
     keep_bytes: int = 4_000_000_000
     searched: Sequence[TrialRecord] = ()
     told: dict[Run, set[int]] = field(default_factory=dict)
@@ -83,7 +87,7 @@ class Confirmation:
                     record.number,
                     record.origin,
                     record.value,
-                    is_reference=record.origin == BASELINE,
+                    is_reference=record.number == self.baseline,
                     is_barred=bool(self.limits.broken_by(record)),
                 )
                 for record in self.trials
@@ -252,7 +256,7 @@ class Confirmation:
 
     def _final(self, standing: Sequence[Confirmed]) -> list[int]:
         """The winner, and the default configuration."""
-        baseline = [one.number for one in standing[1:] if one.origin == BASELINE]
+        baseline = [one.number for one in standing[1:] if one.number == self.baseline]
         return [one.number for one in standing[:1]] + baseline
 
     def _complete(self, number: int) -> list[TrialRecord]:
@@ -276,7 +280,7 @@ class Confirmation:
         for place, record in enumerate(_on_disk([*wanted, *self.searched])):
             assert record.checkpoint is not None
             room -= sum(file.stat().st_size for file in record.checkpoint.iterdir())
-            is_default_s = record.origin == BASELINE and record.replicate > 0
+            is_default_s = record.number == self.baseline and record.replicate > 0
             if room < 0 and place > 0 and not is_default_s:
                 shutil.rmtree(record.checkpoint)
 

@@ -9,11 +9,12 @@ from tempfile import TemporaryDirectory
 from hpo.config import StudyConfig
 from hpo.encoded import Array, Encoded
 from hpo.errors import ModelError
-from hpo.promotion import Evidence, decide
+from hpo.promotion import Evidence, PromotionConfig, decide
 from hpo.records import Answers, Confirmed, Decision, Origin, Record, TrialRecord
 from hpo.registry import Example, Registry, Version
 from hpo.runners.machine import cores
 from hpo.study.prepare import Prepared
+from hpo.study.trials import has_weights
 from hpo.tasks import metrics
 from hpo.tracking.provenance import provenance
 from hpo.training import checkpoint, device, inference, pretrained
@@ -25,13 +26,17 @@ EXAMPLES = 2
 class Outcome(Record):
     """What the test split said of one winner, and what became of it. All but `trial` empty where nothing was tested.
 
-    model, run_id: where it was registered; the same winner is judged anew for another name or another MLflow.
-    replicate: which of its fresh seeds was judged; 0 where it was not retrained.
+    gate, run_id: by what it was judged, and where it was registered; the same winner is judged anew by another gate,
+    under another name or for another MLflow. replicate: which of its fresh seeds was judged; 0 where it was not
+    retrained. baseline, baseline_replicate: the default configuration it is compared with, None where there is none.
     """
 
     trial: int
     replicate: int = 0
     model: str | None = None
+    gate: PromotionConfig | None = None
+    baseline: int | None = None
+    baseline_replicate: int = 0
     run_id: str | None = None
     test_best: dict[str, float] | None = None
     test_baseline: dict[str, float] | None = None
@@ -39,12 +44,11 @@ class Outcome(Record):
     model_uri: str | None = None
 
     def is_about(self, other: "Outcome") -> bool:
-        return (self.trial, self.replicate, self.model, self.run_id) == (
-            other.trial,
-            other.replicate,
-            other.model,
-            other.run_id,
-        )
+        return all(getattr(self, name) == getattr(other, name) for name in _QUESTION)
+
+
+_QUESTION = ("trial", "replicate", "model", "gate", "baseline", "baseline_replicate", "run_id")
+"""What an outcome answers; all else is the answer."""
 
 
 @dataclass(frozen=True)
@@ -63,23 +67,28 @@ class Finish:
         """
         gate = self.config.promotion
         asked = Outcome(
-            trial=best.number, replicate=best.replicate, model=gate.model if gate else None, run_id=self.run_id
+            trial=best.number,
+            replicate=best.replicate,
+            model=gate.model if gate else None,
+            gate=gate,
+            baseline=baseline.number if baseline else None,
+            baseline_replicate=baseline.replicate if baseline else 0,
+            run_id=self.run_id,
         )
         saved = self.folder / SAVED
         if saved.exists():
             earlier = Outcome.model_validate_json(saved.read_text("utf-8"))
             if earlier.is_about(asked):
                 return earlier
-        if self.prepared.encoded.test is None or best.checkpoint is None:
+        if self.prepared.encoded.test is None or best.checkpoint is None or not has_weights(best):
             return asked
         answers = self._ask(best.checkpoint)
         against = None
-        if baseline is not None and baseline.checkpoint is not None:
+        if baseline is not None and baseline.checkpoint is not None and has_weights(baseline):
             against = answers if baseline.number == best.number else self._ask(baseline.checkpoint)
         decision, version = None, None
         if gate is not None and self.run_id is not None:
-            there = Registry(self.config.tracking.uri).decided(gate.model, self.run_id, best.checkpoint)
-            decision = there[1] if there else self._decide(answers, best)  # a crash may have come after deciding
+            decision = self._decided(gate, self.run_id, best.checkpoint) or self._decide(answers, best)
             version = self._register(best, decision, confirmed)
             while version.lost_to is not None and decision.verdict == "promote":  # another was promoted meanwhile
                 decision = self._decide(answers, best)
@@ -99,6 +108,23 @@ class Finish:
             os.fsync(file.fileno())
         temporary.rename(saved)
         return outcome
+
+    def _decided(self, gate: PromotionConfig, run_id: str, folder: Path) -> Decision | None:
+        """What was decided of these weights before, if it still holds: a crash may have come after deciding.
+
+        By another gate, what was kept is judged again. What was promoted stays: as champion it is nobody's challenger,
+        and what came after it was measured against it.
+        """
+        there = Registry(self.config.tracking.uri).decided(gate.model, run_id, folder)
+        if there is None:
+            return None
+        decision = there[1]
+        if decision.is_under(gate.min_improvement, gate.confidence, gate.limits):
+            return decision
+        if decision.verdict == "keep":
+            return None
+        note = "it was promoted under another gate before; a promotion is not judged again"
+        return decision.model_copy(update={"reasons": (*decision.reasons, note)})
 
     def _ask(self, folder: Path) -> Answers:
         """What a checkpoint of this study says on the test rows."""

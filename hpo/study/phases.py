@@ -36,8 +36,12 @@ class SearchThenConfirm:
 
     @property
     def exhausted(self) -> bool:
-        self._go_on()
+        """Not before the confirmation is made, as the one or the other step of the search does once it is over."""
         return not self._is_searching and self._phase.exhausted
+
+    def open(self) -> None:
+        """Before a runner: a search that is over already needs none, if its confirmation needs none."""
+        self._go_on()
 
     def ask(self) -> TrialConfig | None:
         self._go_on()
@@ -48,10 +52,13 @@ class SearchThenConfirm:
         return config
 
     def report(self, number: int, report: Report) -> Verdict:
-        return self._phase.report(number, report)
+        verdict = self._phase.report(number, report)
+        self._go_on()
+        return verdict
 
     def failed(self, number: int, reason: str) -> None:
         self._phase.failed(number, reason)
+        self._go_on()
 
     @property
     def _phase(self) -> StudySearch | Confirmation:

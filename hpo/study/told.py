@@ -4,8 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hpo.confirmation import Run
-from hpo.records import Confirmed, TrialConfirmed, TrialFinished, TrialRecord, TrialReported, TrialStarted
-from hpo.study.trials import finished_event, started_event
+from hpo.records import (
+    Confirmed,
+    TrialConfirmed,
+    TrialDropped,
+    TrialFinished,
+    TrialRecord,
+    TrialReported,
+    TrialStarted,
+)
+from hpo.study.trials import dropped_event, finished_event, started_event
 from hpo.tracking.spool import Spool
 
 
@@ -19,8 +27,10 @@ class Told:
 
 
 def catch_up(spool: Spool, records: Sequence[TrialRecord], tags: Mapping[str, str]) -> Told:
-    """Tell of trials and seed runs that the ledger has and a crash kept from being told. tags: for each of them."""
+    """Tell of trials and seed runs that the ledger has and a crash kept from being told, and of trials that a change
+    of the space dropped or took back. tags: for each of them."""
     started, ended = set(), set()
+    dropped: dict[int, bool] = {}
     told = Told()
     for event in spool.events():
         if isinstance(event, TrialStarted):
@@ -33,10 +43,14 @@ def catch_up(spool: Spool, records: Sequence[TrialRecord], tags: Mapping[str, st
             ended.add((event.number, event.replicate))
         elif isinstance(event, TrialConfirmed):
             told.confirmed[event.confirmed.number] = event.confirmed
+        elif isinstance(event, TrialDropped):
+            dropped[event.number] = event.dropped
     for record in records:
         run = (record.number, record.replicate)
         if record.state.is_finished and run not in ended:
             if run not in started:
                 spool.append(started_event(record, tags))
             spool.append(finished_event(record))
+        if record.replicate == 0 and record.dropped != dropped.get(record.number, False):
+            spool.append(dropped_event(record))
     return told

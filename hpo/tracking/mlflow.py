@@ -18,6 +18,7 @@ from hpo.records import (
     StudyStarted,
     StudyStopped,
     TrialConfirmed,
+    TrialDropped,
     TrialFinished,
     TrialReported,
     TrialStarted,
@@ -97,6 +98,9 @@ class MlflowTracker:
                 self._finish_trial(event)
             case TrialConfirmed():
                 self._confirm_trial(event)
+            case TrialDropped():
+                tags = {"hpo.dropped": str(event.dropped).lower()}
+                self._log(self._child(event.number, event.time), event.time, tags=tags)
             case StudyStopped():
                 self._stop_study(event)
             case StudyFinished():
@@ -327,10 +331,11 @@ class MlflowTracker:
 
 
 def _row(run: "Run", metric: str) -> Row:
-    metrics = run.data.metrics
+    metrics, tags = run.data.metrics, run.data.tags
     value = metrics.get(f"best_{metric}", metrics.get(metric))
-    state = run.data.tags.get("hpo.state", run.info.status.lower())
-    return Row(number_of(run), state, run.data.tags.get("hpo.origin", ""), value, dict(run.data.params))
+    state = tags.get("hpo.state", run.info.status.lower())
+    dropped = tags.get("hpo.dropped") == "true"
+    return Row(number_of(run), state, tags.get("hpo.origin", ""), value, dict(run.data.params), dropped)
 
 
 def _also_shown(runs: "Iterable[Run]") -> tuple[str, ...]:
@@ -342,5 +347,4 @@ def _best_trial(event: StudyFinished) -> int | None:
     text = event.tags.get("best_trial", "")
     if text.isdecimal():
         return int(text)
-    number = event.metrics.get("best_trial")
-    return None if number is None else int(number)
+    return int(event.metrics["best_trial"]) if "best_trial" in event.metrics else None

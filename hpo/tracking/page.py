@@ -14,13 +14,15 @@ _SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A trial as its run shows it. value: of the searched metric, if it has one."""
+    """A trial as its run shows it. value: of the searched metric, if it has one. dropped: the space has no room for it
+    any more."""
 
     number: int
     state: str
     origin: str
     value: float | None
     params: Mapping[str, str]
+    dropped: bool = False
 
 
 def varying(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -44,15 +46,17 @@ def page(
     links = f"[All trials side by side]({address}), [in charts]({address}&compareRunsMode=CHART)."
     lines = [links if finished is None else f"{_winner(study, finished)} {links}", ""]
     lines += [f"Searches hyperparameters for `{study.metric}` ({direction} is better).", ""]
-    leaders = _leaders(study, rows)
+    leaders, dropped = _leaders(study, rows), sum(row.dropped for row in rows)
     if leaders:
-        lines += [f"## The best {len(leaders)} of {len(rows)} trials", ""]
+        lines += [f"## The best {len(leaders)} of {len(rows) - dropped} trials", ""]
         lines.append("| trial | " + " | ".join((study.metric, "origin", *map(_cell, searched))) + " |")
         lines.append("| --- " * (3 + len(searched)) + "|")
         for row in leaders:
             cells = (_number(row.value), _cell(row.origin), *(_short(row.params.get(name, "")) for name in searched))
             lines.append(f"| {row.number} | " + " | ".join(cells) + " |")
         lines.append("")
+    if dropped:
+        lines += [f"History only (the space was changed, and has no room for them any more): {dropped} trials.", ""]
     lines += ["## To compare", ""]
     lines.append("Open the trials by the links above. Or select them without this run, and press Compare.")
     if searched:
@@ -93,7 +97,8 @@ def _default(value: float | None) -> str:
 def _leaders(study: StudyStarted, rows: Sequence[Row]) -> list[Row]:
     """Complete trials, the best first; a pruned one has no last value to be compared by."""
     sign = -1.0 if study.mode == "max" else 1.0
-    valued = [row for row in rows if row.state == "complete" and row.value is not None and math.isfinite(row.value)]
+    complete = [row for row in rows if row.state == "complete" and not row.dropped]
+    valued = [row for row in complete if row.value is not None and math.isfinite(row.value)]
     return sorted(valued, key=lambda row: (sign * (row.value or 0.0), row.number))[:_SHOWN]
 
 

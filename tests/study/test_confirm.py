@@ -115,6 +115,7 @@ def make(tmp_path: Path, opened: Callable[[Path], SeedLedger]) -> Make:
             "mode": "max",
             "ladder": Ladder((1.0,)),
             "emit": lambda event: None,
+            "baseline": 0,
         }
         return Confirmation(**{**defaults, **options})
 
@@ -177,7 +178,7 @@ def test_events_name_the_trial_and_the_replicate_and_what_is_final(make: Make) -
 def standing(template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Confirmed, ...]:
     """Of the confirmation that nothing disturbed."""
     ledger = SeedLedger(tmp_path_factory.mktemp("whole"), study="s", mode="max", seed=1)
-    own = Confirmation(ledger, TRIALS, 4, 0.95, "accuracy", "max", Ladder((1.0,)), lambda event: None)
+    own = Confirmation(ledger, TRIALS, 4, 0.95, "accuracy", "max", Ladder((1.0,)), lambda event: None, 0)
     InlineRunner(Noisy()).run(own)
     return own.standing
 
@@ -318,11 +319,11 @@ def test_more_seeds_and_other_leaders_go_on_from_what_is_there(make: Make, tmp_p
 def test_leaders_are_the_best_assignments_once_each_and_the_default() -> None:
     ordered = [trial(4, 0.9, 0.5), trial(6, 0.9, 0.5), trial(1, 0.8, 0.4), trial(2, 0.7, 0.3)]
     default = trial(0, 0.6, 0.2, origin="default")
-    assert [own.number for own in leaders([*ordered, default], 2)] == [4, 1, 0]
-    assert [own.number for own in leaders([default, *ordered], 2)] == [0, 4]
-    assert [own.number for own in leaders(ordered, 9)] == [4, 1, 2]
+    assert [own.number for own in leaders([*ordered, default], 2, 0)] == [4, 1, 0]
+    assert [own.number for own in leaders([default, *ordered], 2, 0)] == [0, 4]
+    assert [own.number for own in leaders(ordered, 9, None)] == [4, 1, 2]
     same = trial(9, 0.6, 0.5, origin="default")
-    assert [own.number for own in leaders([*ordered, same], 1)] == [9]
+    assert [own.number for own in leaders([*ordered, same], 1, 9)] == [9]
 
 
 def test_trials_beyond_a_limit_are_no_leaders_unless_all_are() -> None:
@@ -330,5 +331,5 @@ def test_trials_beyond_a_limit_are_no_leaders_unless_all_are() -> None:
     small, large = ({"metrics": {"parameters": size}} for size in (50.0, 200.0))
     ordered = [trial(1, 0.8, 0.4).model_copy(update=small), trial(4, 0.9, 0.5).model_copy(update=large)]
     default = trial(0, 0.6, 0.2, origin="default").model_copy(update=large)
-    assert [own.number for own in leaders([*ordered, default], 2, limits)] == [1, 0]
-    assert [own.number for own in leaders([ordered[1], default], 2, limits)] == [4, 0]
+    assert [own.number for own in leaders([*ordered, default], 2, 0, limits)] == [1, 0]
+    assert [own.number for own in leaders([ordered[1], default], 2, 0, limits)] == [4, 0]

@@ -10,7 +10,8 @@ from hpo import config as configs
 from hpo.config import StudyConfig
 from hpo.errors import ConfigError, ServiceError
 from hpo.ledger import Ledger
-from hpo.records import TrialState
+from hpo.objectives import Limits
+from hpo.records import Exploited, TrialState
 from hpo.study import history
 from hpo.study.folder import check_unchanged, save
 
@@ -210,3 +211,49 @@ def test_the_best_that_fits_is_trained_again_where_its_weights_are_gone(study: A
     book.tell(record.number, TrialState.COMPLETE, value=0.0, checkpoint=folder)
     history.train_again(book, "max")
     assert book.queued == []
+
+
+TAKEN: dict[str, Any] = {"learning_rate": 9e-3}
+
+
+def test_what_changed_on_the_way_is_no_evidence_and_a_point_by_the_values_it_ended_with(study: Any) -> None:
+    played(study("old"), 2)
+    old = opened(study("old"))
+    best = old.ask()
+    assert best is not None
+    step = Exploited(level=0.5, progress=0.5, source=0, params=TAKEN, schedule=((0.5, TAKEN),))
+    old.told(best.model_copy(update={"exploits": (step,)}))
+    metrics = {"epochs": 1.0, "steps": 4.0, "best_step": 4.0}
+    old.tell(best.number, TrialState.COMPLETE, value=0.9, metrics=metrics)
+    book = start(study("new", "search.warm_start=[old]"))
+    assert all(trial.values != [0.9] for trial in book._trials())
+    assert book.history[0].startswith(
+        "warm start from old: 2 trials taken over as evidence, 1 left out (failed, trained"
+    )
+    book = start(study("other", "search.warm_start=[old]", "search.sampler=random"))
+    asked = [book.ask() for _ in range(2)]
+    assert asked[1] is not None
+    assert asked[1].params == best.params | TAKEN
+
+
+def test_a_source_without_a_finished_trial_is_asked_again(study: Any) -> None:
+    played(study("old"), 0)
+    config = study("new", "search.warm_start=[old]")
+    book = opened(config)
+    said = history.take_over(history.find(config, book.taken_over), book, config, FACTS)
+    assert said == ("warm start from old: it has no complete trial yet; --resume looks again",)
+    assert book.taken_over == frozenset()
+    played(study("old"))
+    assert start(config).history[0].startswith("warm start from old: 4 trials taken over")
+
+
+def test_a_trial_beyond_a_limit_is_not_trained_again(study: Any) -> None:
+    records = played(study("old"))
+    limits = Limits({"epochs": 0.5}, {"epochs": "min"})
+    best = max((record for record in records if record.value), key=lambda record: record.value or 0.0)
+    book = opened(study("old"))
+    record = book.ask()
+    assert record is not None
+    book.tell(record.number, TrialState.COMPLETE, value=0.0, metrics={"epochs": 0.1})
+    history.train_again(book, "max", limits)
+    assert book.queued == [record.params] != [best.params]

@@ -37,7 +37,9 @@ def made(folder: Path, rates: Parameter = RATES, trials: int = 3) -> SearchThenC
         complete = ranked(search.records, "max")
         fresh = SeedLedger(folder, study="s", mode="max", seed=1)
         emit = search.emit
-        return Confirmation(fresh, leaders(complete, 2), 2, 0.95, "accuracy", "max", ladder, emit) if complete else None
+        if not complete:
+            return None
+        return Confirmation(fresh, leaders(complete, 2, None), 2, 0.95, "accuracy", "max", ladder, emit, None)
 
     return SearchThenConfirm(search, confirm)
 
@@ -53,6 +55,9 @@ def test_one_run_of_a_runner_searches_and_confirms(tmp_path: Path) -> None:
     assert len(study.search.records) == 3
     assert [len(one.values) for one in study.confirmation.standing] == [2, 2]
     again = made(tmp_path)
+    assert not again.exhausted
+    assert again.confirmation is None, "asking whether it is over makes nothing"
+    again.open()
     assert again.exhausted
     assert again.confirmation is not None
     assert again.confirmation.standing == study.confirmation.standing

@@ -18,6 +18,7 @@ from hpo.records import (
     StudyFinished,
     StudyStarted,
     StudyStopped,
+    TrialDropped,
     TrialFinished,
     TrialReported,
     TrialStarted,
@@ -388,3 +389,14 @@ def test_trials_on_the_front_are_tagged_and_lose_the_tag_when_others_beat_them(
     tracker.apply(end.model_copy(update={"tags": {"pareto": "1, 2"}}))
     fronts = {name: run.data.tags.get("hpo.pareto") for name, run in runs_of(store).items() if "trial" in name}
     assert fronts == {"trial-0000": "false", "trial-0001": "true", "trial-0002": "true"}
+
+
+def test_a_trial_that_the_space_has_dropped_is_none_of_the_best(store: str, tmp_path: Path, story: Story) -> None:
+    started, *rest = story()
+    for dropped, best in ((False, "## The best 1 of 3 trials"), (True, "History only"), (False, "best 1 of 3")):
+        told(store, tmp_path, [started, *rest[:-1], TrialDropped(time=1_300.0, number=0, dropped=dropped), rest[-1]])
+        runs = runs_of(store)
+        assert runs["trial-0000"].data.tags["hpo.dropped"] == str(dropped).lower()
+        page = runs["toy"].data.tags["mlflow.note.content"]
+        assert best in page
+        assert ("| 0 |" in page) is not dropped
