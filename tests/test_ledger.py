@@ -262,7 +262,6 @@ def test_a_ledger_in_memory_has_no_folder() -> None:
     [
         ("study_user_attributes", lambda book: book.history),
         ("study_user_attributes", lambda book: book.taken_over),
-        ("study_user_attributes", lambda book: book.is_changed),
         ("study_user_attributes", lambda book: book.seconds_used),
         ("trials", lambda book: book.queued),
         ("trials", lambda book: book.enqueue([("first", {"learning_rate": 1e-3})])),

@@ -288,11 +288,6 @@ class Ledger:
         with translated():
             self._study.set_user_attr(TAKEN, {**self._said(TAKEN, {}), source: words})
 
-    @property
-    def is_changed(self) -> bool:
-        """Whether the space was ever changed."""
-        return bool(self._said(NOTES, ()))
-
     def train_again(self, record: TrialRecord) -> None:
         """Queue the assignment that its weights had last once more, under a number of its own."""
         with translated():

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,16 +169,16 @@ def read_curves(file: Path) -> list[Curve]:
     return curves
 
 
-def _curve(line: Mapping[str, object]) -> Curve:
-    points: list[dict[str, float]] = line["curve"]  # type: ignore[assignment]
+def _curve(line: Mapping[str, Any]) -> Curve:
+    points: list[dict[str, float]] = line["curve"]
     evaluations = tuple(
         Evaluation(point["progress"], {name: value for name, value in point.items() if name not in _NOT_METRICS})
         for point in points
     )
     return Curve(
-        number=int(line["number"]),  # type: ignore[call-overload]
+        number=int(line["number"]),
         origin=str(line.get("origin", "recorded")),
-        params=dict(line["params"]),  # type: ignore[call-overload]
+        params=dict(line["params"]),
         steps=round(points[-1]["step"] / points[-1]["progress"]),
         evaluations=evaluations,
     )
