@@ -123,12 +123,14 @@ def table(results: Sequence[Result]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plan_error", description=__doc__.splitlines()[0])
-    parser.add_argument("studies", nargs="*", choices=[*SPACES], default=[*SPACES])
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"{' or '.join(SPACES)}; all of them by default")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=value", help="as for python -m hpo.run")
     parser.add_argument("--most", type=float, default=0.3, help="the relative error that is allowed")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args(arguments)
-    results = [measure(name, options.set) for name in options.studies]
+    if strange := [name for name in options.studies if name not in SPACES]:
+        parser.error(f"there is no study {strange[0]!r}; name {' or '.join(SPACES)}")
+    results = [measure(name, options.set) for name in options.studies or SPACES]
     print(f"seconds, and epochs of training; {os.cpu_count()} cores\n{table(results)}", flush=True)
     if options.json:
         temporary = options.json.with_name(f".{options.json.name}.{os.getpid()}")

@@ -2,8 +2,10 @@
 
     python -m benchmarks.record --space benchmarks/curves/sst2.yaml
     python -m benchmarks.record --space benchmarks/curves/sst2.yaml --grid
+    python -m benchmarks.record --space benchmarks/curves/sst2.yaml --inline --set resources.gpus=1 --share 0/8
 
-writes one JSON line a trial beside the space file. A trial that is there already is not trained again.
+writes one JSON line a trial beside the space file, or into --output. A trial that is there already is not trained
+again. --inline needs no Ray: several such processes share a GPU, each with every n-th trial.
 """
 
 import argparse
@@ -20,7 +22,7 @@ from typing import Any
 
 from hpo import config
 from hpo.records import Report, Seeds, TrialConfig, Verdict
-from hpo.runners.ray import RayRunner
+from hpo.runners.inline import InlineRunner
 from hpo.space import Choice, FloatRange, IntRange, Scalar, Varying
 from hpo.study.steps import TrialLength
 
@@ -87,20 +89,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", type=Path, required=True)
     parser.add_argument("--grid", action="store_true", help="the BERT paper's grid instead of random points")
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=value", help="as for python -m hpo.run")
+    parser.add_argument("--inline", action="store_true", help="one after the other in this process, without Ray")
+    parser.add_argument("--share", type=share, default=(0, 1), metavar="I/N", help="every N-th point, from the I-th on")
+    parser.add_argument("--output", type=Path, help="beside the space file by default")
     arguments = parser.parse_args()
-    name = arguments.space.stem
-    data = Path(os.environ.get("HPO_DATA", "../shared/data")) / name
-    if not data.is_dir():
-        sys.exit(f"{data} is not there: set HPO_DATA to the folder of the data sets")
-    file = arguments.space.with_suffix(".jsonl")
-    overrides = [f"data.files.{split}={data / split}.tsv" for split in ("train", "validation")]
+    file = arguments.output or arguments.space.with_suffix(".jsonl")
+    overrides = [*data_files(arguments.space.stem), *arguments.set]
     if arguments.grid:
         overrides.append("search.first=[bert-paper-grid]")
     with tempfile.TemporaryDirectory() as folder:
         study = config.load(arguments.space, overrides, Path(folder))
         there = {json.loads(line)["number"] for line in file.read_text().splitlines()} if file.exists() else set()
-        points = list(grid(study) if arguments.grid else draws(study))
-        record(study, [point for point in points if point[0] not in there], file, Path(folder))
+        first, every = arguments.share
+        points = list(grid(study) if arguments.grid else draws(study))[first::every]
+        points = [point for point in points if point[0] not in there]
+        record(study, points, file, Path(folder), inline=arguments.inline)
+
+
+def share(text: str) -> tuple[int, int]:
+    """`0/8`: the first of eight."""
+    first, _, every = text.partition("/")
+    if not (first.isdigit() and every.isdigit() and int(first) < int(every)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 0/8: which one, from 0 on, of how many")
+    return int(first), int(every)
+
+
+def data_files(name: str) -> list[str]:
+    """What makes a space read the data set `name` of HPO_DATA."""
+    data = Path(os.environ.get("HPO_DATA", "../shared/data")) / name
+    if not data.is_dir():
+        sys.exit(f"{data} is not there: set HPO_DATA to the folder of the data sets")
+    return [f"data.files.{split}={data / split}.tsv" for split in ("train", "validation")]
 
 
 def draws(study: config.StudyConfig) -> Iterator[tuple[int, str, dict[str, Scalar]]]:
@@ -126,14 +146,20 @@ def grid(study: config.StudyConfig) -> Iterator[tuple[int, str, dict[str, Scalar
         yield GRID + index, "bert-paper-grid" if origin == "default" else origin, params
 
 
-def record(study: config.StudyConfig, points: list[Any], file: Path, folder: Path) -> None:
+def record(study: config.StudyConfig, points: list[Any], file: Path, folder: Path, *, inline: bool) -> None:
     from hpo.report.screen import open_screen
     from hpo.study.prepare import prepare
 
     with open_screen(sys.stderr) as screen:
         prepared = prepare(study, screen)
     recorder = Recorder(points, len(prepared.splits.train), file)
-    RayRunner(prepared.objective(study, folder / "checkpoints")).run(recorder)
+    objective = prepared.objective(study, folder / "checkpoints")
+    if inline:
+        InlineRunner(objective).run(recorder)
+    else:
+        from hpo.runners.ray import RayRunner
+
+        RayRunner(objective, gpus=study.resources.gpus).run(recorder)
 
 
 if __name__ == "__main__":

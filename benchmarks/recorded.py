@@ -107,11 +107,11 @@ class MadeUp:
         return self.study.model_copy(update=sections)
 
 
-def load(name: str, file: Path | None = None) -> Recorded:
-    """The trials of benchmarks/curves/<name>.jsonl, or of another `file`."""
+def load(name: str, file: Path | None = None, overrides: Sequence[str] = ()) -> Recorded:
+    """The trials of benchmarks/curves/<name>.jsonl, or of another `file`. overrides: as for python -m hpo.run."""
     file = file or CURVES / f"{name}.jsonl"
     rows = [f"data.files.{split}={file}" for split in ("train", "validation")]  # must exist; replay reads no rows
-    return Recorded(name, config.load(CURVES / f"{name}.yaml", rows), tuple(read_curves(file)))
+    return Recorded(name, config.load(CURVES / f"{name}.yaml", [*rows, *overrides]), tuple(read_curves(file)))
 
 
 def available(at_least: int = 24) -> list[Recorded]:

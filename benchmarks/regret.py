@@ -17,7 +17,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.recorded import MadeUp, Recorded, available, markdown, write_json, write_section
-from benchmarks.setups import ARMS, FEEDBACK, GRID, MOST_TRIALS, OURS, PLAIN, SETTINGS, STARTUP, Arm, Setting, Task
+from benchmarks.setups import (
+    ARMS,
+    FEEDBACK,
+    GRID,
+    MOST_TRIALS,
+    OURS,
+    PLAIN,
+    SETTINGS,
+    STARTUP,
+    Arm,
+    History,
+    Setting,
+    Task,
+)
 from hpo.runners.simulated import Lead
 
 SPENT = (10.0, 15.0, 20.0, 30.0, 40.0)
@@ -51,7 +64,7 @@ class Speed:
     trials: int
 
 
-def regrets(tasks: Sequence[Task], seeds: int, slots: int) -> list[Regret]:
+def regrets(tasks: Sequence[Recorded | MadeUp], seeds: int, slots: int) -> list[Regret]:
     found = []
     for seed in range(seeds):
         for name, arm in FEEDBACK.items():
@@ -75,19 +88,23 @@ def speeds(tasks: Sequence[Task], seeds: int, slots: int, arms: Mapping[str, Arm
             for task in tasks:
                 if arm is ARMS[GRID] and not task.grid_points:
                     continue
-                goal = task.target
-                run = arm(Setting(task, seed, slots, target=goal))
-                first = next((lead for lead in run.leads if lead.value >= goal), None)
-                if first is None:
-                    found.append(Speed(name, task.name, seed, False, run.epochs, run.hours, run.trials))
-                else:
-                    hours = first.seconds / 3600
-                    found.append(Speed(name, task.name, seed, True, first.epochs, hours, first.started))
+                setting = Setting(task, seed, slots, target=task.target)
+                found.append(speed(name, setting, arm(setting)))
     return found
+
+
+def speed(name: str, setting: Setting, run: History) -> Speed:
+    """When the arm `name` was first as good as the setting's target."""
+    task, seed = setting.task.name, setting.seed
+    first = next((lead for lead in run.leads if lead.value >= setting.target), None)
+    if first is None:
+        return Speed(name, task, seed, False, run.epochs, run.hours, run.trials)
+    return Speed(name, task, seed, True, first.epochs, first.seconds / 3600, first.started)
 
 
 def text(tasks: Sequence[Recorded], fed: Sequence[Regret], fast: Sequence[Speed], settings: Sequence[Speed]) -> str:
     seeds = len({one.seed for one in fed})
+    names = [task.name for task in tasks]
     known = "; ".join(
         f"{task.name}: {len(task.curves)} recorded trials, {len(task.grid) or 'none'} of them of the grid, target "
         f"{task.target:.4f}, the default answered from {_default_distance(task):.2f} away"
@@ -108,10 +125,10 @@ def text(tasks: Sequence[Recorded], fed: Sequence[Regret], fast: Sequence[Speed]
             "ours as a part of it, with the 95 % interval of the ratio paired by seed. A search that did not arrive "
             "counts with what it spent. Last column: over the recorded tasks. The toy's target is one standard error "
             "over 1,000 rows below its best.",
-            _speed_table(tasks, fast, list(ARMS), [one for one in fast if one.arm == OURS]),
+            speed_table(names, fast, list(ARMS), OURS),
             "**Settings.** The same for one change at a time, without the default configuration first: whether that "
             "is a good start depends on the task alone.",
-            _speed_table(tasks, settings, list(SETTINGS), [one for one in settings if one.arm == PLAIN]),
+            speed_table(names, settings, list(SETTINGS), PLAIN),
         )
     )
 
@@ -140,36 +157,37 @@ def _feedback_table(found: Sequence[Regret]) -> str:
     return markdown(["", *(f"{spent:g} epochs" for spent in SPENT), "proposed", "difference"], rows)
 
 
-def _speed_table(tasks: Sequence[Recorded], found: Sequence[Speed], arms: Sequence[str], base: Sequence[Speed]) -> str:
-    own = {(one.task, one.seed): one.epochs for one in base}
-    recorded = {task.name for task in tasks}
+def speed_table(recorded: Sequence[str], found: Sequence[Speed], arms: Sequence[str], base: str) -> str:
+    """base: the arm that the others are compared with, under the seeds that both have. recorded: the tasks whose
+    ratios the last column joins."""
+    own = {(one.task, one.seed): one.epochs for one in found if one.arm == base}
     names = list(dict.fromkeys(one.task for one in found))
     rows = []
     for arm in arms:
+        runs = [one for one in found if one.arm == arm]
         row = [arm]
         for name in names:
-            runs = [one for one in found if (one.arm, one.task) == (arm, name)]
-            row += _speed_cells(runs, [own[name, one.seed] / one.epochs for one in runs])
-        runs = [one for one in found if one.arm == arm and one.task in recorded]
-        whole = {one.task for one in runs} == recorded
-        row.append(_ratio([own[one.task, one.seed] / one.epochs for one in runs]) if whole else "-")
-        rows.append(row)
+            row += _speed_cells([one for one in runs if one.task == name], own)
+        joined = [one for one in runs if one.task in recorded]
+        whole = {one.task for one in joined} == {*recorded}
+        rows.append([*row, _ratio(joined, own) if whole else "-"])
     heads = [f"{name}: {what}" for name in names for what in ("epochs", "arrived", "ours / it")]
     return markdown(["", *heads, "recorded: ours / it"], rows)
 
 
-def _speed_cells(runs: Sequence[Speed], ratios: Sequence[float]) -> list[str]:
+def _speed_cells(runs: Sequence[Speed], own: Mapping[tuple[str, int], float]) -> list[str]:
     if not runs:
         return ["-", "-", "-"]
     epochs = [one.epochs for one in runs]
     factor = math.exp(statistics.stdev(map(math.log, epochs))) if len(epochs) > 1 else 1.0
     arrived = f"{sum(one.reached for one in runs)} of {len(runs)}"
-    return [f"{statistics.geometric_mean(epochs):.1f} (x {factor:.1f})", arrived, _ratio(ratios)]
+    return [f"{statistics.geometric_mean(epochs):.1f} (x {factor:.1f})", arrived, _ratio(runs, own)]
 
 
-def _ratio(ratios: Sequence[float]) -> str:
-    if all(one == 1.0 for one in ratios):
-        return "1"
+def _ratio(runs: Sequence[Speed], own: Mapping[tuple[str, int], float]) -> str:
+    ratios = [own[one.task, one.seed] / one.epochs for one in runs if (one.task, one.seed) in own]
+    if not ratios or all(one == 1.0 for one in ratios):
+        return "1" if ratios else "-"
     low, high = _interval(ratios, statistics.geometric_mean)
     return f"{statistics.geometric_mean(ratios):.2f} [{low:.2f}, {high:.2f}]"
 
@@ -194,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tasks = available()
     if not tasks:
         sys.exit("no task has 24 recorded trials; see benchmarks/record.py")
-    played: list[Task] = [*tasks, MadeUp(tasks[0].study)]
+    played: list[Recorded | MadeUp] = [*tasks, MadeUp(tasks[0].study)]
     fed = regrets(played, options.seeds, options.slots)
     fast = speeds(played, options.seeds, options.slots, ARMS)
     settings = speeds(played, options.seeds, options.slots, SETTINGS)

@@ -4,11 +4,12 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from benchmarks.recorded import METRIC, MadeUp, Recorded
+from benchmarks.recorded import METRIC
 from benchmarks.tuners import Limits, Listed, RayOptuna, median_pruned, ray_optuna, shuffled
-from hpo.config import BudgetConfig, SearchConfig
+from hpo.config import BudgetConfig, SearchConfig, StudyConfig
+from hpo.records import Objective
 from hpo.runners import Search
 from hpo.runners.simulated import Lead, SimulatedRunner, leads
 from hpo.samplers import RandomConfig, TpeConfig
@@ -23,7 +24,27 @@ MOST_TRIALS = 150
 DEFAULT = SearchConfig()
 STARTUP = TpeConfig().n_startup_trials
 
-Task: TypeAlias = Recorded | MadeUp
+
+class Task(Protocol):
+    """What a search is played over, or trained on. grid_points: of the BERT paper's grid, empty where its outcome is
+    not known."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def study(self) -> StudyConfig: ...
+
+    @property
+    def objective(self) -> Objective: ...
+
+    @property
+    def target(self) -> float: ...
+
+    @property
+    def grid_points(self) -> list[tuple[int, Params]]: ...
+
+    def searched(self, **sections: Any) -> StudyConfig: ...
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
 """The benchmarks over recorded curves: small runs of the real thing."""
 
+import argparse
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +12,11 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # benchmarks are not installed with the package
 
-from benchmarks import regret, rungs
+from benchmarks import live, record, regret, rungs
 from benchmarks.recorded import METRIC, Recorded, available, load, write_section
-from hpo.runners.replay import Curve, Evaluation
+from benchmarks.setups import Setting
+from hpo.records import Report, Seeds, TrialConfig
+from hpo.runners.replay import Curve, Evaluation, ReplayObjective
 from hpo.schedulers import AshaConfig, FifoConfig
 
 
@@ -117,3 +122,36 @@ def test_a_section_of_a_document_is_replaced_and_nothing_else(tmp_path: Path) ->
     assert file.read_text() == "before\n<!-- rungs -->\nnewer\n<!-- /rungs -->\nafter\n"
     with pytest.raises(SystemExit, match="has no place for this table"):
         write_section("regret", "new", file)
+
+
+def test_a_share_is_every_nth_from_its_own_on() -> None:
+    assert record.share("2/8") == (2, 8)
+    for wrong in ("8/8", "2", "a/b", "-1/8"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not like 0/8"):
+            record.share(wrong)
+
+
+def test_searches_that_are_really_trained_end_at_the_target(sst2: Recorded) -> None:
+    objective = live.Unkept(ReplayObjective(sst2.study.space, sst2.curves))
+    points = [(one.number, one.params) for one in sst2.draws[:18]]
+    task = live.Live("sst2", sst2.study, objective, sst2.best - 0.02, points)
+    found = []
+    for name, arm in regret.ARMS.items():
+        setting = Setting(task, 0, slots=1, epochs=live.MOST_EPOCHS, target=task.target)
+        found.append(regret.speed(name, setting, arm(setting)))
+    lines = [{**asdict(one), "target": task.target} for one in found]
+    assert all(one.reached or one.epochs >= live.MOST_EPOCHS - 4 or one.trials >= 18 for one in found)
+    told = live.text(lines)
+    assert f"target: sst2 accuracy {task.target:.4f}" in told
+    assert all(f"| {name} |" in told for name in regret.ARMS)
+
+
+def test_a_trial_of_a_live_search_leaves_no_checkpoint() -> None:
+    asked: list[TrialConfig] = []
+
+    def objective(config: TrialConfig) -> Iterator[Report]:
+        asked.append(config)
+        yield Report(1, 1.0, {}, done=True)
+
+    list(live.Unkept(objective)(TrialConfig(0, {}, Seeds(0, 0))))
+    assert asked[0].keep_above == float("inf")
