@@ -30,7 +30,8 @@ SAMPLERS = (RandomConfig, TpeConfig)  # the others have a suite of their own
 TPE = TpeConfig(n_startup_trials=3)
 
 
-def ledger(folder: Path, space: SearchSpace = SPACE, sampler: object = TPE, seed: int = 1) -> Ledger:
+def ledger(folder: Path | None, space: SearchSpace = SPACE, sampler: object = TPE, seed: int = 1) -> Ledger:
+    """folder: None keeps it in memory, at a tenth of the cost: where nothing is opened again."""
     return Ledger(folder, study="s", mode="max", space=space, sampler=sampler, seed=seed)  # type: ignore[arg-type]
 
 
@@ -52,21 +53,21 @@ def play(book: Ledger, trials: int, start: int = 0) -> list[Params]:
 
 
 @pytest.mark.parametrize("config", SAMPLERS)
-def test_every_sampler_proposes_assignments_of_the_space(config: type, tmp_path: Path) -> None:
-    for params in play(ledger(tmp_path, sampler=config()), 20):
+def test_every_sampler_proposes_assignments_of_the_space(config: type) -> None:
+    for params in play(ledger(None, sampler=config()), 20):
         assert SPACE.contains(params), params
 
 
 @pytest.mark.parametrize("config", SAMPLERS)
 def test_the_same_seed_gives_the_same_suggestions_and_another_seed_others(config: type, tmp_path: Path) -> None:
-    first = play(ledger(tmp_path / "a", sampler=config()), 12)
-    assert play(ledger(tmp_path / "b", sampler=config()), 12) == first
-    assert play(ledger(tmp_path / "c", sampler=config(), seed=2), 12) != first
+    first = play(ledger(tmp_path, sampler=config()), 12)
+    assert play(ledger(None, sampler=config()), 12) == first
+    assert play(ledger(None, sampler=config(), seed=2), 12) != first
 
 
 @pytest.mark.parametrize("config", SAMPLERS)
 def test_a_ledger_that_is_opened_again_goes_on_as_if_it_had_stayed_open(config: type, tmp_path: Path) -> None:
-    whole = play(ledger(tmp_path / "a", sampler=config()), 12)
+    whole = play(ledger(None, sampler=config()), 12)
     parts = play(ledger(tmp_path / "b", sampler=config()), 5) + play(ledger(tmp_path / "b", sampler=config()), 7, 5)
     assert parts == whole
 
@@ -131,9 +132,9 @@ def test_queued_points_come_first_once_and_keep_their_origin(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("config", SAMPLERS)
-def test_a_finite_space_is_tried_once_each_and_then_exhausted(config: type, seed: int, tmp_path: Path) -> None:
+def test_a_finite_space_is_tried_once_each_and_then_exhausted(config: type, seed: int) -> None:
     space = SearchSpace({"num_train_epochs": IntRange(1, 3), "per_device_train_batch_size": Choice((8, 16, 32, 64))})
-    book = Ledger(tmp_path, study="s", mode="max", space=space, sampler=config(), seed=seed)
+    book = Ledger(None, study="s", mode="max", space=space, sampler=config(), seed=seed)
     seen = []
     while (record := book.ask()) is not None:
         seen.append(record.params)
@@ -180,22 +181,30 @@ def ruled(*rules: str, space: SearchSpace = SPACE) -> SearchSpace:
     return SearchSpace(space.parameters, tuple(parse(rule, kinds, {}) for rule in rules))
 
 
-@pytest.mark.parametrize("config", [RandomConfig(), TPE, GpConfig(n_startup_trials=4), Nsga2Config(population_size=4)])
-def test_no_trial_breaks_a_rule_and_refused_proposals_count_for_nothing(config: object, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("config", "trials"),
+    [
+        (RandomConfig(), 16),
+        (TPE, 16),
+        (GpConfig(n_startup_trials=3), 6),  # each costs seconds: it models the rules as well
+        (Nsga2Config(population_size=4), 16),
+    ],
+)
+def test_no_trial_breaks_a_rule_and_refused_proposals_count_for_nothing(config: object, trials: int) -> None:
     space = ruled(*RULES)
-    book = ledger(tmp_path, space, config)
-    asked = play(book, 16)
+    book = ledger(None, space, config)
+    asked = play(book, trials)
     assert all(space.contains(params) for params in asked)
     records = book.records()
     assert [record.params for record in records] == asked
     numbers = [record.number for record in records]
     assert numbers == sorted(numbers)
-    assert numbers[-1] > 15  # some were refused, and keep their numbers to themselves
+    assert numbers[-1] >= trials  # some were refused, and keep their numbers to themselves
 
 
-def test_a_sampler_learns_where_the_rules_are(tmp_path: Path) -> None:
+def test_a_sampler_learns_where_the_rules_are() -> None:
     space = ruled("learning_rate <= 1e-3", space=SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True)}))
-    book = ledger(tmp_path, space, TPE)
+    book = ledger(None, space, TPE)
     for _ in range(30):
         record = book.ask()
         assert record is not None
@@ -214,18 +223,18 @@ def test_where_nearly_all_is_forbidden_a_point_is_drawn_after_a_few_proposals(tm
 
 def test_refusals_follow_from_the_ledger_when_it_is_opened_again(tmp_path: Path) -> None:
     space = ruled(*RULES)
-    whole = play(ledger(tmp_path / "a", space), 10)
+    book = ledger(None, space)
+    whole = play(book, 10)
     parts = [params for place in range(10) for params in play(ledger(tmp_path / "b", space), 1, place)]
     assert parts == whole
-    book = ledger(tmp_path / "b", space)
-    book._study.ask()  # killed before the proposal was looked at
-    assert play(ledger(tmp_path / "b", space), 3, 10) == play(ledger(tmp_path / "a", space), 3, 10)
+    ledger(tmp_path / "b", space)._study.ask()  # killed before the proposal was looked at
+    assert play(ledger(tmp_path / "b", space), 3, 10) == play(book, 3, 10)
 
 
-def test_a_finite_space_with_rules_is_tried_out_too(tmp_path: Path) -> None:
+def test_a_finite_space_with_rules_is_tried_out_too() -> None:
     parameters = {"num_train_epochs": IntRange(1, 3), "per_device_train_batch_size": Choice((8, 16, 32, 64))}
     space = ruled("num_train_epochs * per_device_train_batch_size <= 32", space=SearchSpace(parameters))
-    book = ledger(tmp_path, space)
+    book = ledger(None, space)
     seen = []
     while (record := book.ask()) is not None:
         seen.append(record.params)
@@ -236,10 +245,10 @@ def test_a_finite_space_with_rules_is_tried_out_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", [3, 25])
 def test_broken_rules_do_not_take_the_places_of_the_random_trials_that_a_sampler_begins_with(
-    first: int, tmp_path: Path
+    first: int,
 ) -> None:
     space = ruled("learning_rate <= 1e-3", space=SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True)}))
-    book = ledger(tmp_path, space, TpeConfig(n_startup_trials=first))
+    book = ledger(None, space, TpeConfig(n_startup_trials=first))
     for _ in range(first + 5):
         record = book.ask()
         assert record is not None

@@ -259,10 +259,10 @@ def test_one_mistake_makes_one_complaint(name, good, write_space):
 def test_what_is_no_space_file_at_all_is_refused(name, write_space):
     content, line, words = WHOLE_FILES[name]
     path = write_space(content)
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ConfigError) as caught:
         load(path)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
     assert any(one.line == line and words in one.message for one in caught.value.problems), str(caught.value)
 
 
@@ -284,7 +284,8 @@ def test_the_good_file_is_good(good, write_space):
 
 @dataclass(frozen=True)
 class Said:
-    """What `python -m hpo.run` answered to a file, and the seconds that it took."""
+    """What `python -m hpo.run` answered to a file, and the seconds of a processor that it took: the same however busy
+    the machine is."""
 
     path: Path
     code: int
@@ -296,9 +297,12 @@ class Said:
 def command(path: Path) -> Said:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     line = [sys.executable, "-m", "hpo.run", "--space", str(path)]
-    started = time.perf_counter()
-    done = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
-    return Said(path, done.returncode, done.stdout, done.stderr, time.perf_counter() - started)
+    with open(path.with_name("out"), "w+") as out, open(path.with_name("err"), "w+") as err:
+        process = subprocess.Popen(line, stdout=out, stderr=err, env=environment)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0), err.seek(0)
+        return Said(path, process.returncode, out.read(), err.read(), used.ru_utime + used.ru_stime)
 
 
 @pytest.fixture(scope="module")
@@ -320,8 +324,7 @@ def test_the_command_says_it_without_a_traceback_within_a_second(name, answers):
     assert f"{said.path}:{CASES[name][2]}" in said.err
     assert said.err.startswith("1 problem in ") == (name not in MAKE_SEVERAL)
     assert said.out == ""
-    # the machine may be busy; what is asked for is that it can be that fast
-    assert said.seconds < 1.0 or min(command(said.path).seconds for _ in range(2)) < 1.0
+    assert said.seconds < 1.0
 
 
 def test_thirty_files_go_through_the_command():

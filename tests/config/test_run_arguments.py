@@ -1,9 +1,9 @@
 """`python -m hpo.run` before anything runs: quick, light, and clear about mistakes."""
 
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,12 @@ def python(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProc
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, env=environment, cwd=cwd, check=False
     )
+
+
+def processor_seconds() -> float:
+    """What the processes that were started from here have used: the same however busy the machine is."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_loading_every_shipped_space_imports_nothing_heavy():
@@ -61,15 +67,12 @@ print(code, sorted(set(sys.modules) & set({HEAVY!r})))
 
 
 def test_help_comes_within_half_a_second():
-    fastest = float("inf")
-    for _ in range(3):
-        started = time.perf_counter()
-        done = python("-m", "hpo.run", "--help")
-        fastest = min(fastest, time.perf_counter() - started)
-        assert done.returncode == 0
+    before = processor_seconds()
+    done = python("-m", "hpo.run", "--help")
+    assert processor_seconds() - before < 0.5
+    assert done.returncode == 0
     assert "--space PATH" in done.stdout
     assert "exit codes" in done.stdout
-    assert fastest < 0.5
 
 
 def test_a_space_that_is_not_there_is_told_with_the_places_tried(tmp_path):

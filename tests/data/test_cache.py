@@ -68,7 +68,7 @@ def test_several_may_encode_at_a_time(splits: Splits, tmp_path: Path) -> None:
 
     def slow(table: pa.Table) -> Encoded:
         if len(table) == 3:
-            together.wait(timeout=10)
+            together.wait(timeout=60)
         return encode(table)
 
     threads = [threading.Thread(target=encode_splits, args=(splits, slow), kwargs={"cache": tmp_path, "key": KEY})

@@ -10,6 +10,9 @@ from hpo.records import AnyEvent, StudyStarted, TrialReported
 from hpo.tracking import ReplayNeededError
 from hpo.tracking.spool import CURSOR, EVENTS, Spool
 
+LONG = 60.0
+"""Seconds that nothing takes here, also where other processes have the machine."""
+
 
 class Listener:
     """A tracker that remembers what it was told, and fails as often as it is asked to."""
@@ -37,6 +40,14 @@ def steps(listener: Listener) -> list[int]:
     return [event.step for event in listener.heard if isinstance(event, TrialReported)]
 
 
+def trouble_of(spool: Spool) -> str | None:
+    """What it says once there is trouble."""
+    deadline = time.monotonic() + LONG
+    while spool.trouble is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return spool.trouble
+
+
 def started() -> StudyStarted:
     return StudyStarted(
         time=0.0, study="s", metric="accuracy", mode="max", document="", params={}, tags={}, datasets=()
@@ -48,7 +59,7 @@ def test_every_event_reaches_the_tracker_once_and_in_order(tmp_path: Path) -> No
     spool = Spool(tmp_path, lambda: listener)
     for step in range(100):
         spool.append(report(step))
-    assert spool.close(5.0)
+    assert spool.close(LONG)
     assert steps(listener) == list(range(100))
     assert listener.closed
     assert (spool.behind, spool.trouble) == (0, None)
@@ -58,7 +69,7 @@ def test_the_file_is_one_readable_line_an_event(tmp_path: Path) -> None:
     spool = Spool(tmp_path, Listener)
     spool.append(report(1))
     spool.append(report(2))
-    spool.close(5.0)
+    spool.close(LONG)
     lines = (tmp_path / EVENTS).read_text("utf-8").splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2]
     assert list(spool.events()) == [report(1), report(2)]
@@ -68,7 +79,7 @@ def test_a_metric_that_is_not_finite_survives_the_file(tmp_path: Path) -> None:
     listener = Listener()
     spool = Spool(tmp_path, lambda: listener)
     spool.append(TrialReported(time=1.0, number=0, step=1, metrics={"loss": float("inf")}))
-    assert spool.close(5.0)
+    assert spool.close(LONG)
     event = listener.heard[0]
     assert isinstance(event, TrialReported)
     assert event.metrics == {"loss": float("inf")}
@@ -79,34 +90,33 @@ def test_a_tracker_that_hangs_never_makes_append_wait(tmp_path: Path) -> None:
 
     class Stuck(Listener):
         def apply(self, event: AnyEvent) -> None:
-            release.wait(10.0)
+            release.wait(LONG)
             super().apply(event)
 
     stuck = Stuck()
     spool = Spool(tmp_path, lambda: stuck)
-    begin = time.perf_counter()
+    begin, used = time.monotonic(), time.process_time()
     for step in range(1_000):
         spool.append(report(step))
-    assert (time.perf_counter() - begin) / 1_000 < 0.002
+    assert (time.process_time() - used) / 1_000 < 0.002
+    assert time.monotonic() - begin < LONG / 2
     assert spool.behind == 1_000
     assert not spool.flush(0.05)
     release.set()
-    assert spool.close(5.0)
+    assert spool.close(LONG)
     assert steps(stuck) == list(range(1_000))
 
 
 def test_a_tracker_that_fails_is_asked_again_and_its_trouble_is_told(tmp_path: Path) -> None:
-    listener = Listener(failures=1)
+    listener = Listener(failures=10**9)
     spool = Spool(tmp_path, lambda: listener)
     spool.append(report(1))
-    deadline = time.monotonic() + 2.0
-    while spool.trouble is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert spool.trouble == "the service is away; wait"
-    assert spool.flush(5.0)
+    assert trouble_of(spool) == "the service is away; wait"
+    listener.failures = 0
+    assert spool.flush(LONG)
     assert spool.trouble is None
     assert steps(listener) == [1]
-    spool.close(1.0)
+    spool.close(LONG)
 
 
 def test_a_tracker_that_cannot_even_be_made_is_trouble_too(tmp_path: Path) -> None:
@@ -115,10 +125,11 @@ def test_a_tracker_that_cannot_even_be_made_is_trouble_too(tmp_path: Path) -> No
 
     spool = Spool(tmp_path, fail)
     spool.append(report(1))
+    assert trouble_of(spool) == "no such tracker"
     assert not spool.close(0.2)
-    begin = time.perf_counter()
-    assert not spool.close(10.0), "a second close changes nothing, and waits for nothing"
-    assert time.perf_counter() - begin < 1.0
+    begin = time.monotonic()
+    assert not spool.close(LONG), "a second close changes nothing, and waits for nothing"
+    assert time.monotonic() - begin < LONG / 2
     assert spool.trouble == "no such tracker"
 
 
@@ -131,7 +142,7 @@ def test_what_could_not_be_sent_goes_out_at_the_next_open(tmp_path: Path) -> Non
     listener = Listener()
     spool = Spool(tmp_path, lambda: listener)
     spool.append(report(2))
-    assert spool.close(5.0)
+    assert spool.close(LONG)
     assert listener.heard == [started(), report(1), report(2)]
 
 
@@ -139,27 +150,27 @@ def test_what_was_sent_is_not_sent_again_but_for_how_the_study_started(tmp_path:
     first = Spool(tmp_path, Listener)
     first.append(started())
     first.append(report(1))
-    assert first.close(5.0)
+    assert first.close(LONG)
 
     listener = Listener()
     spool = Spool(tmp_path, lambda: listener)
     assert spool.behind == 0
     spool.append(report(2))
-    assert spool.close(5.0)
+    assert spool.close(LONG)
     assert listener.heard == [started(), report(2)]
 
 
 def test_a_half_written_last_line_is_cut_off(tmp_path: Path) -> None:
     first = Spool(tmp_path, Listener)
     first.append(report(1))
-    first.close(5.0)
+    first.close(LONG)
     with open(tmp_path / EVENTS, "ab") as stream:
         stream.write(b'{"time": 2.0, "kind": "trial_rep' + b"x" * 100_000)
 
     listener = Listener()
     spool = Spool(tmp_path, lambda: listener)
     spool.append(report(2))
-    assert spool.close(5.0)
+    assert spool.close(LONG)
     assert list(spool.events()) == [report(1), report(2)]
     assert steps(listener) == [2]
 
@@ -168,20 +179,21 @@ def test_a_half_written_last_line_is_cut_off(tmp_path: Path) -> None:
 def test_a_broken_cursor_starts_from_the_beginning(tmp_path: Path, cursor: str) -> None:
     first = Spool(tmp_path, Listener)
     first.append(report(1))
-    first.close(5.0)
+    first.close(LONG)
     (tmp_path / CURSOR).write_text(cursor)
     listener = Listener()
-    assert Spool(tmp_path, lambda: listener).close(5.0)
+    assert Spool(tmp_path, lambda: listener).close(LONG)
     assert steps(listener) == [1]
 
 
 def test_a_line_that_is_no_event_is_named(tmp_path: Path) -> None:
     (tmp_path / EVENTS).write_text('{"kind": "party"}\n')
     spool = Spool(tmp_path, Listener)
-    assert not spool.close(0.3)
-    assert spool.trouble is not None
-    assert "events.jsonl" in spool.trouble
-    assert "delete that line" in spool.trouble
+    said = trouble_of(spool)
+    assert not spool.close(0.2)
+    assert said is not None
+    assert "events.jsonl" in said
+    assert "delete that line" in said
     with pytest.raises(ServiceError, match="is no event"):
         list(spool.events())
 
@@ -190,7 +202,7 @@ def test_a_store_that_has_lost_the_study_is_told_everything_again(tmp_path: Path
     first = Spool(tmp_path, Listener)
     for event in (started(), report(1), report(2)):
         first.append(event)
-    assert first.close(5.0)
+    assert first.close(LONG)
 
     class Forgetful(Listener):
         forgot = True
@@ -204,14 +216,14 @@ def test_a_store_that_has_lost_the_study_is_told_everything_again(tmp_path: Path
     listener = Forgetful()
     spool = Spool(tmp_path, lambda: listener)
     spool.append(report(3))
-    assert spool.close(5.0)
+    assert spool.close(LONG)
     assert listener.heard == [started(), report(1), report(2), report(3)]
 
 
 def test_a_closed_spool_takes_no_more(tmp_path: Path) -> None:
     spool = Spool(tmp_path, Listener)
-    spool.close(1.0)
-    spool.close(1.0)
+    spool.close(LONG)
+    spool.close(LONG)
     with pytest.raises(ValueError, match="closed"):
         spool.append(report(1))
 
@@ -229,7 +241,7 @@ def test_many_threads_may_append(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert spool.close(5.0)
+    assert spool.close(LONG)
     assert sorted(steps(listener)) == list(range(150))
     assert listener.heard == list(spool.events())
 
@@ -239,5 +251,5 @@ def test_events_from_before_the_start_of_the_study_wait_for_no_one(tmp_path: Pat
     spool = Spool(tmp_path, lambda: listener)
     spool.append(report(1))
     spool.append(started())
-    assert spool.close(5.0)
+    assert spool.close(LONG)
     assert listener.heard[-2:] == [report(1), started()]
