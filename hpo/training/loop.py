@@ -14,7 +14,7 @@ from torch import nn
 
 from hpo.encoded import Array, Encoded
 from hpo.errors import DivergedError
-from hpo.training import batches, device, inference
+from hpo.training import batches, device, graphs, inference
 from hpo.training.hyperparameters import Hyperparameters
 from hpo.training.losses import Loss
 from hpo.training.optimizer import set_rate
@@ -42,6 +42,7 @@ class Training:
     """Everything that one trial trains with. What changes on the way is changed between two evaluations (population).
 
     plain_loss: without smoothing and focusing, so that its validation value can be compared between trials.
+    pace: how steps are taken; None: as suits the device.
     """
 
     model: nn.Module
@@ -60,6 +61,7 @@ class Training:
     order_seed: int
     total_steps: int
     steps_per_epoch: int
+    pace: graphs.Pace | None = None
     bf16: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,8 +85,8 @@ class Training:
         return {"parameters": float(sum(part.numel() for part in parts)), "trainable_parameters": float(trained)}
 
     def copy_weights(self) -> dict[str, torch.Tensor]:
-        """On the CPU, as they are now."""
-        return {name: part.detach().to("cpu", copy=True) for name, part in self.model.state_dict().items()}
+        """As they are now, on the model's device: there a copy takes no time."""
+        return {name: part.detach().clone() for name, part in self.model.state_dict().items()}
 
     def steps(self) -> Iterator[list[Array]]:
         """Endless: the micro-batches of one optimiser step after the other."""
@@ -118,20 +120,16 @@ def train(training: Training, evaluate_at: frozenset[int]) -> Iterator[Evaluatio
     Raises DivergedError as soon as a loss or a metric is not finite.
     """
     model = training.model
-    parameters = [part for part in model.parameters() if part.requires_grad]
     check_every = _CHECK_EVERY[training.where.type]
     torch.manual_seed(training.order_seed)  # dropout
     model.train()
+    take_step = stepper(training)
     losses: list[torch.Tensor] = []
     started, seen, trained = time.perf_counter(), 0, 0.0
     for step, micro in zip(range(1, training.total_steps + 1), training.steps(), strict=False):
         set_rate(training.optimizer, training.factor(step - 1))
-        rows = sum(len(batch) for batch in micro)
-        losses.append(sum((_backward(training, batch, rows) for batch in micro), start=torch.zeros(())))
-        training.clip(parameters)
-        training.optimizer.step()
-        training.optimizer.zero_grad(set_to_none=True)
-        seen += rows
+        losses.append(take_step(micro))
+        seen += sum(len(batch) for batch in micro)
         if step % check_every == 0 and not math.isfinite(last := float(losses[-1])):
             raise DivergedError(f"the training loss is {last} at step {step}")
         if step not in evaluate_at:
@@ -157,9 +155,25 @@ def train(training: Training, evaluate_at: frozenset[int]) -> Iterator[Evaluatio
         if broken:
             raise DivergedError(f"{', '.join(broken)} at step {step}")
         yield Evaluation(step, metrics)
+        take_step.settle()
         model.train()
         losses.clear()
         started, seen = time.perf_counter(), 0
+
+
+def stepper(training: Training) -> graphs.Stepper:
+    """What takes this training's optimiser steps, at the rates that its optimiser holds."""
+    parameters = [part for part in training.model.parameters() if part.requires_grad]
+
+    def eager(micro: graphs.Micro) -> torch.Tensor:
+        rows = sum(len(batch) for batch in micro)
+        loss = sum((_backward(training, batch, rows) for batch in micro), start=torch.zeros(()))
+        training.clip(parameters)
+        training.optimizer.step()
+        training.optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    return graphs.stepper(training, eager)
 
 
 def _backward(training: Training, rows: Array, rows_of_step: int) -> torch.Tensor:

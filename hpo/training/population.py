@@ -139,7 +139,7 @@ class State:
     def of(cls, training: "Training") -> "State":
         held = training.optimizer.state
         return cls(
-            training.copy_weights(),
+            {name: part.cpu() for name, part in training.copy_weights().items()},
             {
                 name: {kind: held[part][kind].detach().to("cpu", copy=True) for kind in _MOMENTS}
                 for name, part in _learning(training.model)
