@@ -166,9 +166,10 @@ class EachOnce(FIFOScheduler):
         for number in self._watch.silent(configs):
             trial = running[number]
             if actor := _actor_of(controller, trial):
-                minutes = f"{self._watch.allowed / 60:.3g} minutes"
-                said = f"nothing came from it for {minutes}"
-                self._flights.deaths[trial.trial_id] = Failure(kind=FailureKind.SILENT, reason=said)
+                allowed = self._watch.allowed
+                said = f"{allowed:.3g} s" if allowed < 120 else f"{allowed / 60:.3g} minutes"
+                silent = Failure(kind=FailureKind.SILENT, reason=f"nothing came from it for {said}")
+                self._flights.deaths[trial.trial_id] = silent
                 self._watch.forget(number)
                 ray.kill(actor)
 

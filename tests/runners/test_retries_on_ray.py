@@ -60,7 +60,7 @@ def test_trials_that_die_hang_or_are_short_of_memory_are_tried_again(tmp_path: P
         [],
     ]
     assert records[1].micro_batch == 8
-    assert "nothing came from it for 0.0667 minutes, 2 times" in (records[3].reason or "")
+    assert "nothing came from it for 4 s, 2 times" in (records[3].reason or "")
     assert len([event for event in events if isinstance(event, TrialNoted)]) == 5
 
 
