@@ -10,7 +10,9 @@ HpoError
 ├── StudyLockedError     another driver holds the study                exit 75
 └── TrialError           one trial went wrong; the search goes on
     ├── DivergedError    loss or metric is not finite
-    └── DeadParameterError  a sampled value is not live in the training
+    ├── DeadParameterError  a sampled value is not live in the training
+    ├── OutOfMemoryError a batch does not fit into memory
+    └── DamagedBookmarkError  what a trial had written down can't be gone on from
 """
 
 from collections.abc import Sequence
@@ -83,3 +85,11 @@ class DivergedError(TrialError):
 
 class DeadParameterError(TrialError):
     """A sampled value is not what the model, optimiser or schedule holds."""
+
+
+class OutOfMemoryError(TrialError):
+    """A batch does not fit into the memory of the device or the machine."""
+
+
+class DamagedBookmarkError(TrialError):
+    """What a trial had written down of itself is not what was meant to be; it begins again."""

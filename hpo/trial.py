@@ -3,33 +3,29 @@
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from hpo.encoded import Array, Encoded
+from hpo.errors import OutOfMemoryError
+from hpo.failures import is_out_of_memory
 from hpo.records import Report, TrialConfig
-from hpo.space import Params
 from hpo.tasks import Task
+from hpo.training.bookmarks import Bookmarks, Pulse
 
 if TYPE_CHECKING:
-    import torch
-
     from hpo.training.hyperparameters import Hyperparameters
-    from hpo.training.loop import Evaluation, Training
+    from hpo.training.inference import Collate
+    from hpo.training.loop import Training
     from hpo.training.model import Starting
+    from hpo.training.resume import Best
 
 
-@dataclass(frozen=True, slots=True)
-class Best:
-    """The best evaluation so far, and the model as it was then. params: the values in force, which may change."""
-
-    evaluation: "Evaluation"
-    weights: Mapping[str, "torch.Tensor"]
-    model_config: Mapping[str, Any]
-    params: Params
+WAIT_SECONDS = 1.0
+"""Between two looks at a full disk."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,8 @@ class TrialObjective:
 
     model: folder of the pretrained weights. data: folder with train.arrow and validation.arrow; the test split lies
     elsewhere and is not known here. checkpoints: where `trial-0000` folders go. cpus, gpus: what one trial may use.
+    running: where running trials show that they are alive, and write down where they are every `bookmark_seconds`;
+    None: nowhere, never.
     """
 
     model: Path
@@ -50,40 +48,68 @@ class TrialObjective:
     pad_id: int
     cpus: int = 1
     gpus: float = 0.0
+    running: Path | None = None
+    bookmark_seconds: float | None = None
 
     def __call__(self, config: TrialConfig) -> Iterator[Report]:
-        """Train, report at every rung and every epoch's end, keep the best evaluation, write it at the end."""
+        """Train, report at every rung and every epoch's end, keep the best evaluation, write it at the end.
+
+        Raises TrialError: OutOfMemoryError, with all memory given back, DivergedError, DeadParameterError.
+        """
+        try:
+            yield from self._train_and_report(config)
+            return
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            said = f"{type(error).__name__}: {error}".splitlines()[0]
+        from hpo.training import device  # by now nothing holds the frames of the training
+
+        device.release()
+        raise OutOfMemoryError(said)
+
+    def _train_and_report(self, config: TrialConfig) -> Iterator[Report]:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         from hpo.training import device, liveness, loop, population
+        from hpo.training.resume import Best, Keeper
 
         device.cap_threads(self.cpus)
-        started = time.perf_counter()
+        marks = Bookmarks(self.running) if self.running else None
+        keeper = Keeper(config, marks, self.bookmark_seconds, Pulse(marks.pulse(config.name) if marks else None))
+        keeper.pulse()
         training = self._prepare(config)
+        training.collate = alive(training.collate, keeper.pulse)  # in evaluations, too
         liveness.assert_live(training, config.first_params)
         course = population.course_of(config)
         sign = 1.0 if self.mode == "max" else -1.0
-        best: Best | None = None
         sizes = training.count_parameters()
         evaluate_at = evaluation_steps(training, config.rungs) | course.steps(training.total_steps)
-        for evaluation in loop.train(training, evaluate_at):
-            value = evaluation.metrics[self.metric]
+        progress, again = keeper.go_on(training, course)
+        yield from again
+        between = partial(keeper.between, training, course)
+        for evaluation in loop.train(training, evaluate_at, progress, between):
+            value, best = evaluation.metrics[self.metric], keeper.best
             if best is None or sign * value > sign * best.evaluation.metrics[self.metric]:
                 best = Best(evaluation, training.copy_weights(), training.model_config, dict(course.params))
+                keeper.best = best
             done = evaluation.step == training.total_steps
             checkpoint = None
             if done and self._can_win(best.evaluation.metrics[self.metric], config.keep_above):
-                checkpoint = self._write(config, best)
+                checkpoint = self._write(config, best, keeper.pulse)
             course.before_report(training, evaluation.step)
-            yield Report(
+            report = Report(
                 step=evaluation.step,
                 progress=evaluation.step / training.total_steps,
                 metrics=evaluation.metrics
                 | course.metrics
-                | {"seconds": time.perf_counter() - started}
+                | {"seconds": keeper.seconds}
+                | ({"micro_batch_size": float(config.micro_batch)} if config.micro_batch else {})
                 | (sizes if done else {}),
                 done=done,
                 checkpoint=checkpoint,
+                notes=keeper.take_notes(),
             )
+            yield keeper.heard(report)
             course.after_report(training, evaluation.step)
 
     def _can_win(self, value: float, keep_above: float | None) -> bool:
@@ -123,12 +149,19 @@ class TrialObjective:
             order_seed=config.seeds.order,
             total_steps=total,
             steps_per_epoch=per_epoch,
+            micro_batch=config.micro_batch,
         )
 
-    def _write(self, config: TrialConfig, best: "Best") -> Path:
+    def _write(self, config: TrialConfig, best: "Best", pulse: Callable[[], None]) -> Path:
+        """On a full disk, when there is room: waiting is a sign of life."""
         from hpo.training import checkpoint
 
-        return checkpoint.write(
+        def wait() -> None:
+            pulse()
+            time.sleep(WAIT_SECONDS)
+
+        write = partial(
+            checkpoint.write,
             self.checkpoints / config.name,
             weights=best.weights,
             model_config=best.model_config,
@@ -139,6 +172,8 @@ class TrialObjective:
             params=best.params,
             seeds=config.seeds,
         )
+        size = sum(part.nbytes for part in best.weights.values())
+        return checkpoint.when_there_is_room(self.checkpoints, size, write, wait)
 
     def _collate(self, encoded: Encoded, rows: Array) -> dict[str, Array]:
         return self.task.collate(encoded, rows, self.pad_id)
@@ -156,6 +191,16 @@ class TrialObjective:
     @cached_property
     def _validation(self) -> Encoded:
         return Encoded.load(self.data / "validation.arrow")
+
+
+def alive(collate: "Collate", pulse: Callable[[], None]) -> "Collate":
+    """The same, with a sign of life for every batch."""
+
+    def collated(encoded: Encoded, rows: Array) -> Mapping[str, Array]:
+        pulse()
+        return collate(encoded, rows)
+
+    return collated
 
 
 def total_steps(hyper: "Hyperparameters", per_epoch: int) -> int:

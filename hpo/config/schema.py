@@ -148,11 +148,16 @@ class BudgetConfig(Section):
 
 
 class ResourcesConfig(Section):
-    """What one trial gets. gpus: one, or a share of one. max_concurrent_trials: fewer than would fit."""
+    """What one trial gets. gpus: one, or a share of one. max_concurrent_trials: fewer than would fit.
+
+    silent_minutes: a trial from which nothing came for so long, not even the sign of a finished step, is ended; None
+    takes half an hour, or longer where the study's trials have been silent for longer and went on.
+    """
 
     cpus: Annotated[int, Field(ge=1, le=4096)] = 1
     gpus: Annotated[float, Field(ge=0.0)] = 0.0
     max_concurrent_trials: Annotated[int, Field(ge=1)] | None = None
+    silent_minutes: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
 
     @field_validator("gpus")
     @classmethod
@@ -176,10 +181,15 @@ class ConfirmConfig(Section):
 
 
 class CheckpointsConfig(Section):
-    """keep: how many of the study's best stay on disk. max_bytes: what all of them may take (2GB, 500MB, a number)."""
+    """keep: how many of the study's best stay on disk. max_bytes: what all of them may take (2GB, 500MB, a number).
+
+    every_minutes: how often a running trial writes down where it is (four times the model's size), so that one that is
+    cut off repeats no more than that; shorter ones write nothing. null: never.
+    """
 
     keep: Annotated[int, Field(ge=1, le=1000)] = 2
     max_bytes: Annotated[ByteSize, Field(ge=1_000_000)] = ByteSize(4_000_000_000)
+    every_minutes: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = 5.0
 
 
 class StudyConfig(Section):

@@ -11,6 +11,7 @@ from hpo.ledger.entries import (
     CURVE,
     ENDED,
     TOLD,
+    TOLD_FIELDS,
     attributes_of,
     curve_of,
     hashed,
@@ -204,10 +205,14 @@ class Ledger:
                 self._study._storage.set_trial_intermediate_value(trial, part_of(progress), value)
 
     def told(self, record: TrialRecord) -> None:
-        """Record what a running trial was told so far: from whom to go on, and up to where."""
+        """Record what a running trial was told so far, from whom to go on and up to where, and its setbacks."""
         with translated():
-            told = record.model_dump(mode="json", include={"exploits", "answered"})
+            told = record.model_dump(mode="json", include=set(TOLD_FIELDS))
             self._study._storage.set_trial_user_attr(self._id(record.number), TOLD, told)
+
+    def put_back(self, number: int) -> None:
+        """Let `ask` hand out a running trial again, before all others."""
+        self._handed_out.discard(number)
 
     def tell(
         self,

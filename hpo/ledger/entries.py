@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from hpo.records import BASELINE, Answered, Exploited, Seeds, TrialRecord, TrialState
+from hpo.records import BASELINE, Answered, Exploited, Failure, Seeds, TrialRecord, TrialState
 from hpo.space import Choice, FloatRange, IntRange, Params, Scalar, Varying
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ CURVE = "curve"
 """Attribute with the curve of a trial of several objectives, for which Optuna keeps no intermediate values."""
 
 TOLD = "told"
-"""Attribute with what the scheduler told the trial."""
+"""Attribute with what the scheduler told the trial, and what it has been through."""
+
+TOLD_FIELDS = frozenset({"exploits", "answered", "setbacks", "micro_batch"})
 
 
 DROPPED = "dropped"
@@ -61,6 +63,8 @@ def told_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "exploits": tuple(Exploited.model_validate(one) for one in told.get("exploits", ())),
         "answered": Answered.model_validate(told["answered"]) if told.get("answered") else None,
+        "setbacks": tuple(Failure.model_validate(one) for one in told.get("setbacks", ())),
+        "micro_batch": told.get("micro_batch"),
     }
 
 

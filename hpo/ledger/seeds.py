@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hpo.ledger.book import CHECKPOINTS
-from hpo.ledger.entries import hashed, part_of, run_of
+from hpo.ledger.entries import TOLD, TOLD_FIELDS, hashed, part_of, run_of
 from hpo.ledger.generations import RUNS
 from hpo.ledger.storage import LEDGER, open_storage, translated
 from hpo.records import Seeds, TrialRecord, TrialState
@@ -62,10 +62,21 @@ class SeedLedger:
             records = [self._record(own) for own in self._entries() if own.state.is_finished()]
         return {(own.number, own.replicate): own for own in records}
 
+    def unfinished(self) -> list[TrialRecord]:
+        """Runs that a crash cut off."""
+        with translated():
+            return [self._record(own) for own in self._entries() if not own.state.is_finished()]
+
     def report(self, handle: int, progress: float, value: float) -> None:
         """Record the searched metric at a part (0, 1] of the run's training; reporting it again overwrites it."""
         with translated():
             self._study._storage.set_trial_intermediate_value(self._id(handle), part_of(progress), value)
+
+    def told(self, handle: int, record: TrialRecord) -> None:
+        """Record what a run has been through; it goes on."""
+        with translated():
+            told = record.model_dump(mode="json", include=set(TOLD_FIELDS))
+            self._study._storage.set_trial_user_attr(self._id(handle), TOLD, told)
 
     def tell(
         self,

@@ -1,6 +1,7 @@
 """What crosses the borders between rooms: trials, reports, and the events that trackers are fed.
 
     trials.py    a trial, from its configuration to its record
+    failure.py   how a trial can fail
     events.py    what trackers are told
     outcome.py   test, decision, summary
 
@@ -17,9 +18,11 @@ from hpo.records.events import (
     TrialConfirmed,
     TrialDropped,
     TrialFinished,
+    TrialNoted,
     TrialReported,
     TrialStarted,
 )
+from hpo.records.failure import Failure, FailureKind
 from hpo.records.outcome import Answers, Decision, Origin, StudySummary
 from hpo.records.trials import (
     AGAIN,
@@ -37,6 +40,7 @@ from hpo.records.trials import (
     TrialState,
     Verdict,
     is_owed,
+    name_of,
 )
 
 __all__ = [
@@ -51,6 +55,8 @@ __all__ = [
     "Event",
     "Exploit",
     "Exploited",
+    "Failure",
+    "FailureKind",
     "Objective",
     "Origin",
     "Record",
@@ -64,10 +70,12 @@ __all__ = [
     "TrialConfirmed",
     "TrialDropped",
     "TrialFinished",
+    "TrialNoted",
     "TrialRecord",
     "TrialReported",
     "TrialStarted",
     "TrialState",
     "Verdict",
     "is_owed",
+    "name_of",
 ]

@@ -73,6 +73,16 @@ class TrialFinished(Event):
     reason: str | None = None
 
 
+class TrialNoted(Event):
+    """Something about a trial worth a line: why it is trained again, or from where it goes on. tags: for its run."""
+
+    kind: Literal["trial_noted"] = "trial_noted"
+    number: int
+    replicate: int = 0
+    text: str
+    tags: dict[str, str] = Field(default_factory=dict)
+
+
 class TrialConfirmed(Event):
     """What the fresh seeds say of a leader, once it gets no more of them. Comes again where that changes."""
 
@@ -110,6 +120,7 @@ AnyEvent: TypeAlias = Annotated[
     | TrialStarted
     | TrialReported
     | TrialFinished
+    | TrialNoted
     | TrialConfirmed
     | TrialDropped
     | StudyStopped

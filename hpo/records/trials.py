@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hpo.records.failure import Failure
 from hpo.space import Scalar
 
 BASELINE = "default"
@@ -64,7 +65,8 @@ class TrialConfig:
     the study's best; it writes no checkpoint. replicate, of: the retraining number `replicate` (from 1) of trial `of`
     over fresh seeds; 0 and None for a trial of the search. schedule: (progress, values) at which other values come into
     force; progress 0 is before the first step. population: the folder through which trials of a population hand their
-    states to each other; None: this one is alone.
+    states to each other; None: this one is alone. micro_batch: the most rows that it may take at a time, where a whole
+    batch does not fit into memory; what it learns from one batch stays the same.
     """
 
     number: int
@@ -76,6 +78,7 @@ class TrialConfig:
     of: int | None = None
     schedule: tuple[tuple[float, Mapping[str, Scalar]], ...] = ()
     population: Path | None = None
+    micro_batch: int | None = None
 
     @property
     def trial(self) -> int:
@@ -92,7 +95,7 @@ class TrialConfig:
     @property
     def name(self) -> str:
         """Of its checkpoint's folder."""
-        return f"trial-{self.trial:04d}" + (f"-seed-{self.replicate}" if self.replicate else "")
+        return name_of(self.trial, self.replicate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ class Report:
     step: optimiser steps done. progress: step / all steps of this trial. metrics: validation metrics under their
     plain names (accuracy), and what goes with them (loss, train_loss, learning_rate, epoch, seconds, ...).
     done: the last report of the trial; its `checkpoint` is the folder of the best weights, if they were written.
+    notes: what else there is to say of the trial, each worth a line.
     """
 
     step: int
@@ -109,12 +113,18 @@ class Report:
     metrics: Mapping[str, float]
     done: bool = False
     checkpoint: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Objective(Protocol):
     """What a runner runs: a generator of reports. Whoever pulls may stop pulling; `close()` then cleans up."""
 
     def __call__(self, config: TrialConfig) -> Iterator[Report]: ...
+
+
+def name_of(trial: int, replicate: int = 0) -> str:
+    """Of all that a trial, or its retraining over a fresh seed, has on disk."""
+    return f"trial-{trial:04d}" + (f"-seed-{replicate}" if replicate else "")
 
 
 class Record(BaseModel):
@@ -157,7 +167,8 @@ class TrialRecord(Record):
     replicate: 0 for a trial of the search; n for its nth retraining over fresh seeds, under the trial's number.
     exploits: from whom it went on, in order; `params` stay those that it began with. dropped: the space was changed
     and has no room for it: history, without a value, neither evidence nor winner. answered: up to where the scheduler
-    has let it go on, at its rungs; None below the first.
+    has let it go on, at its rungs; None below the first. setbacks: failures after which it was trained again.
+    micro_batch: as in TrialConfig, once that was found out.
     """
 
     number: int
@@ -175,6 +186,13 @@ class TrialRecord(Record):
     exploits: tuple[Exploited, ...] = ()
     dropped: bool = False
     answered: Answered | None = None
+    setbacks: tuple[Failure, ...] = ()
+    micro_batch: int | None = None
+
+    @property
+    def name(self) -> str:
+        """As `TrialConfig.name`."""
+        return name_of(self.number, self.replicate)
 
     @property
     def is_owed(self) -> bool:

@@ -14,6 +14,7 @@ from hpo.records import (
     TrialConfirmed,
     TrialDropped,
     TrialFinished,
+    TrialNoted,
     TrialRecord,
     TrialReported,
     TrialStarted,
@@ -111,7 +112,7 @@ class Board:
             case StudyStopped():
                 self.stopped = event.reason
                 return None
-            case StudyFinished() | TrialDropped():
+            case StudyFinished() | TrialDropped() | TrialNoted():
                 return None
             case _:
                 assert_never(event)

@@ -12,7 +12,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, Self, TextIO, TypeAlias
 
-from hpo.records import AnyEvent, StudyStarted, StudyStopped, TrialConfirmed, TrialFinished, TrialRecord, TrialState
+from hpo.records import (
+    AnyEvent,
+    StudyStarted,
+    StudyStopped,
+    TrialConfirmed,
+    TrialFinished,
+    TrialNoted,
+    TrialRecord,
+    TrialState,
+)
 from hpo.report import race, words
 from hpo.report.board import Board, Budget, Row
 
@@ -87,6 +96,8 @@ class PlainScreen:
             self._line(event.time, _opening(event, self._board))
         elif isinstance(event, StudyStopped):
             self._line(event.time, f"stopped: {event.reason}")
+        elif isinstance(event, TrialNoted):
+            self._line(event.time, _note(event))
         elif isinstance(event, TrialConfirmed):
             self._line(event.time, race.confirmed_line(event.confirmed, self._board.metric))
         elif row is not None and row.replicate:
@@ -179,9 +190,10 @@ class LiveScreen:
             self.say(_opening(event, self._board))
         elif isinstance(event, StudyStopped):
             self.say(f"stopped: {event.reason}")
+        elif isinstance(event, TrialNoted):
+            self.say(_note(event))
         elif isinstance(event, TrialFinished) and event.state is TrialState.FAILED:
-            seed = f" seed {event.replicate}" if event.replicate else ""
-            self.say(f"trial {event.number}{seed} failed: {words.brief(event.reason or 'no reason given')}")
+            self.say(f"trial {_run(event)} failed: {words.brief(event.reason or 'no reason given')}")
         elif isinstance(event, TrialConfirmed):
             self.say(race.confirmed_line(event.confirmed, self._board.metric))
 
@@ -299,6 +311,14 @@ def _opening(event: StudyStarted, board: Board) -> str:
     trials = f", {words.count(board.budget.trials, 'trial')}" if board.budget.trials is not None else ""
     known = f", {len(board.finished)} of them done before" if board.finished else ""
     return f"study {event.study}: {event.metric} ({event.mode}){trials}{known}" + (f"; rows: {rows}" if rows else "")
+
+
+def _run(event: TrialFinished | TrialNoted) -> str:
+    return f"{event.number} seed {event.replicate}" if event.replicate else str(event.number)
+
+
+def _note(event: TrialNoted) -> str:
+    return f"trial {_run(event)}: {event.text}"
 
 
 def _param(row: Row, name: str) -> str:

@@ -5,7 +5,7 @@ A runner decides nothing: not what to try, not when to stop, not what a failure 
 
 from typing import Protocol
 
-from hpo.records import Report, TrialConfig, Verdict
+from hpo.records import Failure, Report, TrialConfig, Verdict
 
 
 class Search(Protocol):
@@ -29,6 +29,7 @@ class Search(Protocol):
         """Record a report. STOP: pull no further report of this trial. The same report twice changes nothing."""
         ...
 
-    def failed(self, number: int, reason: str) -> None:
-        """The trial raised or its process died for good. Of a trial that has finished: changes nothing."""
+    def failed(self, number: int, failure: Failure) -> None:
+        """This try of the trial is over. It may be given out again by `ask`. Of a trial that has finished: changes
+        nothing."""
         ...

@@ -4,13 +4,14 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from hpo.errors import TrialError
+from hpo.failures import failure_of, is_out_of_memory
 from hpo.records import Objective, Verdict
 from hpo.runners import Search
 
 
 @dataclass(frozen=True)
 class InlineRunner:
-    """Only a TrialError fails a trial; anything else is a bug, and comes out with its traceback."""
+    """Only a TrialError or too little memory fails a trial; anything else is a bug, and comes out whole."""
 
     objective: Objective
 
@@ -24,5 +25,7 @@ class InlineRunner:
                     for report in reports:
                         if search.report(config.number, report) is Verdict.STOP or search.stopping:
                             break
-            except TrialError as error:
-                search.failed(config.number, f"{type(error).__name__}: {error}")
+            except Exception as error:
+                if not isinstance(error, TrialError) and not is_out_of_memory(error):
+                    raise
+                search.failed(config.number, failure_of(error))

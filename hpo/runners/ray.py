@@ -11,20 +11,22 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpo.errors import ServiceError
-from hpo.records import Objective
+from hpo.records import Objective, TrialConfig
 from hpo.runners import Search
 from hpo.runners.machine import cores
+from hpo.runners.watch import Watch
 
 SILENCE = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -33,7 +35,8 @@ SILENCE = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_WARN_THRESHOLD_S": "30",
 }
-"""Read by Ray at import. Its snapshots are rare since nothing of them is ever used."""
+"""Read by Ray at import. Its snapshots are rare since nothing of them is ever used; a preempted trial is told to the
+search like any other, and is not started again behind its back."""
 
 WORKER = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -45,16 +48,14 @@ WORKER = {
 }
 """For trial processes: offline, and an allocator that keeps the pages of one step for the next (about 1.1x)."""
 
-RETRIES = 2
-"""How often a trial whose process died is started again. A Python exception is an answer and is not retried."""
-
 
 @dataclass(frozen=True)
 class RayRunner:
     """at_most: so many trials at a time, or as many as the machine or cluster has resources for if they are fewer.
 
     address: of a running cluster; None starts a Ray of our own on this machine, with token authentication, no
-    dashboard, and ends it afterwards.
+    dashboard, and ends it afterwards. pulse, silent_seconds: the file that a trial touches while its steps go on, and
+    after how long a silence it is ended; as in `watch`.
     """
 
     objective: Objective
@@ -62,6 +63,8 @@ class RayRunner:
     gpus: float = 0.0
     at_most: int | None = None
     address: str | None = None
+    pulse: Callable[[TrialConfig], Path | None] = lambda config: None
+    silent_seconds: float | None = None
 
     def run(self, search: Search) -> None:
         with _ray(self.address, self.cpus) as resources:
@@ -72,10 +75,10 @@ class RayRunner:
         import ray
         from ray import tune
 
-        from hpo.runners.tune_bridge import EachOnce, Faults, LedgerSearcher, Reports, TrialActor
+        from hpo.runners.tune_bridge import EachOnce, Faults, Flights, LedgerSearcher, Reports, TrialActor
 
-        numbers: dict[str, int] = {}
-        faults = Faults()
+        flights, faults = Flights(), Faults()
+        watch = Watch(self.silent_seconds, self.pulse)
         storage = tempfile.mkdtemp(prefix="hpo-tune-")
         try:
             tuner = tune.Tuner(
@@ -83,8 +86,8 @@ class RayRunner:
                     tune.with_parameters(TrialActor, objective=self.objective), {"cpu": self.cpus, "gpu": self.gpus}
                 ),
                 tune_config=tune.TuneConfig(
-                    search_alg=LedgerSearcher(search, numbers, RETRIES, faults),
-                    scheduler=EachOnce(),
+                    search_alg=LedgerSearcher(search, flights, faults),
+                    scheduler=EachOnce(flights, watch),
                     num_samples=-1,
                     max_concurrent_trials=slots,
                     reuse_actors=True,
@@ -93,8 +96,8 @@ class RayRunner:
                     name="study",
                     storage_path=storage,
                     verbose=0,
-                    stop=Reports(search, numbers, faults),
-                    failure_config=tune.FailureConfig(max_failures=RETRIES),
+                    stop=Reports(search, flights, faults, watch),
+                    failure_config=tune.FailureConfig(max_failures=0),  # the search decides
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
             )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hpo.errors import TrialError
+from hpo.failures import failure_of
 from hpo.records import Objective, Report, Verdict
 from hpo.runners import Search
 
@@ -93,7 +94,7 @@ class SimulatedRunner:
         try:
             report = next(flight.reports, None)
         except TrialError as error:
-            search.failed(flight.number, f"{type(error).__name__}: {error}")
+            search.failed(flight.number, failure_of(error))
             return
         if report is not None:
             moment = max(self.clock.now, flight.began + report.metrics.get("seconds", 0.0))

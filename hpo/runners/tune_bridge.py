@@ -8,19 +8,25 @@ or only in `on_trial_complete`): so the stopper is where reports go.
 """
 
 import collections
-import traceback
-from collections.abc import Iterator, MutableMapping
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from hpo.errors import TrialError
-from hpo.records import Objective, Verdict
+from hpo.failures import death_of, failure_of, is_device_lost
+from hpo.records import Failure, FailureKind, Objective, TrialConfig, Verdict
 from hpo.runners import Search
+from hpo.runners.watch import Watch
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at who is silent."""
 
 
 class Faults:
@@ -53,24 +59,34 @@ class TrialActor(tune.Trainable):
     def step(self) -> dict[str, Any]:
         try:
             report = next(self._reports)
-        except TrialError as error:
-            return {"failed": f"{type(error).__name__}: {error}", "done": True}
-        except Exception as error:  # an actor must outlive what a trial raises: the traceback is the answer
-            if type(error).__name__ == "AcceleratorError":
-                raise  # the device is lost to this process; a new one gets the trial
-            return {"failed": traceback.format_exc(limit=-8), "done": True}
+        except Exception as error:  # an actor must outlive what a trial raises: what it was is the answer
+            if is_device_lost(error):
+                raise  # a new process gets the trial
+            return {"failed": failure_of(error), "done": True}
         return {"report": report, "done": report.done}
 
     def cleanup(self) -> None:
         self._reports.close()
 
 
-class LedgerSearcher(Searcher):
-    """Asks the search for trials. numbers: Tune's trial ids to ours, filled in here."""
+@dataclass
+class Flights:
+    """The trials that Tune was given, by its own ids. deaths: what their processes died of."""
 
-    def __init__(self, search: Search, numbers: MutableMapping[str, int], retries: int, faults: Faults) -> None:
+    configs: dict[str, TrialConfig] = field(default_factory=dict)
+    deaths: dict[str, Failure] = field(default_factory=dict)
+
+    def number(self, trial_id: str) -> int:
+        return self.configs[trial_id].number
+
+
+class LedgerSearcher(Searcher):
+    """Asks the search for trials."""
+
+    def __init__(self, search: Search, flights: Flights, faults: Faults) -> None:
         super().__init__()
-        self._search, self._numbers, self._retries, self._faults = search, numbers, retries, faults
+        self._search, self._flights, self._faults = search, flights, faults
+        self._in_flight: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -80,18 +96,24 @@ class LedgerSearcher(Searcher):
         with self._faults.kept():
             config = None if self._is_over else self._search.ask()
         if config is not None:
-            self._numbers[trial_id] = config.number
+            self._flights.configs[trial_id] = config
+            self._in_flight.add(trial_id)
             return {"trial": config}
         return Searcher.FINISHED if self._is_over else None  # type: ignore[return-value]  # Tune's word for the end
 
     @property
     def _is_over(self) -> bool:
-        return bool(self._faults.seen) or self._search.exhausted or self._search.stopping
+        """Not while a trial runs: it may fail, and be asked for again."""
+        if self._faults.seen or self._search.stopping:
+            return True
+        return not self._in_flight and self._search.exhausted
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._in_flight.discard(trial_id)
         if error:
+            unknown = Failure(kind=FailureKind.LOST, reason="nobody knows why")
             with self._faults.kept():
-                self._search.failed(self._numbers[trial_id], f"its process died {self._retries + 1} times")
+                self._search.failed(self._flights.number(trial_id), self._flights.deaths.get(trial_id, unknown))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger has it."""
@@ -102,10 +124,16 @@ class LedgerSearcher(Searcher):
 
 class EachOnce(FIFOScheduler):
     """Names every new trial once. The stock one names a pending trial again and again, and Tune then drops the actor
-    that is being started for it: with short trials an actor a trial."""
+    that is being started for it: with short trials an actor a trial.
 
-    def __init__(self) -> None:
+    It is also the one whom Tune shows what a process died of, and who is asked in every round of its loop, trial or no
+    trial: so it notes the one, and looks after silent trials with the other.
+    """
+
+    def __init__(self, flights: Flights, watch: Watch) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._flights, self._watch = flights, watch
+        self._looked = 0.0
         self._new: collections.deque[Trial] = collections.deque()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -114,29 +142,62 @@ class EachOnce(FIFOScheduler):
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         self._new.append(trial)
 
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        error = trial.get_pickled_error()
+        if error is not None and trial.trial_id not in self._flights.deaths:
+            preempted = bool(getattr(error, "preempted", False))
+            self._flights.deaths[trial.trial_id] = death_of(str(error), preempted=preempted)
+
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        if time.monotonic() - self._looked >= LOOK_EVERY:
+            self._looked = time.monotonic()
+            self._end_silent(tune_controller._tune_controller)
         while self._new:
             trial = self._new.popleft()
             if trial.status in (Trial.PENDING, Trial.PAUSED):
                 return trial
         return None
 
+    def _end_silent(self, controller: Any) -> None:
+        """Kill the processes of trials from which nothing comes; Tune then tells that they died."""
+        trials = controller.get_live_trials()
+        running = {self._flights.number(own.trial_id): own for own in trials if own.status == Trial.RUNNING}
+        configs = {number: self._flights.configs[own.trial_id] for number, own in running.items()}
+        for number in self._watch.silent(configs):
+            trial = running[number]
+            if actor := _actor_of(controller, trial):
+                allowed = self._watch.allowed
+                said = f"{allowed:.3g} s" if allowed < 120 else f"{allowed / 60:.3g} minutes"
+                silent = Failure(kind=FailureKind.SILENT, reason=f"nothing came from it for {said}")
+                self._flights.deaths[trial.trial_id] = silent
+                self._watch.forget(number)
+                ray.kill(actor)
+
+
+def _actor_of(controller: Any, trial: Trial) -> Any | None:
+    """The actor that runs a trial; Tune has no public way to it."""
+    tracked = controller._trial_to_actor.get(trial)
+    found = controller._actor_manager._live_actors_to_ray_actors_resources.get(tracked)
+    return found[0] if found else None
+
 
 class Reports(tune.Stopper):
     """Hands every result to the search, and stops what the search stops."""
 
-    def __init__(self, search: Search, numbers: MutableMapping[str, int], faults: Faults) -> None:
-        self._search, self._numbers, self._faults = search, numbers, faults
+    def __init__(self, search: Search, flights: Flights, faults: Faults, watch: Watch) -> None:
+        self._search, self._flights, self._faults, self._watch = search, flights, faults, watch
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         with self._faults.kept():
-            if reason := result.get("failed"):
-                self._search.failed(self._numbers[trial_id], reason)
+            number = self._flights.number(trial_id)
+            self._watch.heard(number)
+            if failure := result.get("failed"):
+                self._search.failed(number, failure)
                 return True
-            return self._search.report(self._numbers[trial_id], result["report"]) is Verdict.STOP
+            return self._search.report(number, result["report"]) is Verdict.STOP
         return True
 
     def stop_all(self) -> bool:

@@ -19,6 +19,7 @@ from hpo.objectives import NO_LIMITS, Limits
 from hpo.records import (
     AnyEvent,
     Confirmed,
+    Failure,
     Report,
     TrialConfig,
     TrialConfirmed,
@@ -27,6 +28,7 @@ from hpo.records import (
     TrialState,
     Verdict,
 )
+from hpo.study.retries import Retries, noted
 from hpo.study.steps import Ladder
 from hpo.study.trials import Running, costs_of, finished_event, started_event, totals_of
 
@@ -55,7 +57,8 @@ class Confirmation:
     ladder: where runs are evaluated. keep_bytes: what all checkpoints of the study may take; searched: the trials of
     the search, best first, whose checkpoints go before those of the runs where it is short. told: steps by trial and
     replicate, said: what fresh seeds say by trial, of which an earlier driver has told already. tags: for every run.
-    limits: what a winner has to keep.
+    limits: what a winner has to keep. fitting: how many rows at a time fit into memory, as the search has found out.
+    forget: removes what a run that has ended had written down of itself.
     """
 
     ledger: SeedLedger
@@ -73,6 +76,8 @@ class Confirmation:
     said: dict[int, Confirmed] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = NO_LIMITS
+    fitting: int | None = None
+    forget: Callable[[str], None] = lambda name: None
     stopped_by: int | None = None
 
     def __post_init__(self) -> None:
@@ -81,6 +86,7 @@ class Confirmation:
         self._running: dict[int, Running] = {}
         self._lost: set[Run] = set()
         self._finished = self.ledger.finished()
+        self.retries = Retries.after(self._finished.values(), self.fitting)
         self._race = Race(
             [
                 Candidate(
@@ -128,7 +134,8 @@ class Confirmation:
             return None
         number, replicate = due
         handle, record = self.ledger.start(self._trials[number], replicate)
-        self._running[handle] = Running(record, curve=dict(record.curve))
+        micro_batch = self.retries.micro_batch(record)
+        self._running[handle] = Running(record, dict(record.curve), micro_batch=micro_batch)
         self.emit(started_event(record, self.tags))
         best = self.promoted(number)
         return TrialConfig(
@@ -140,6 +147,7 @@ class Confirmation:
             replicate=replicate,
             of=number,
             schedule=self._trials[number].schedule,
+            micro_batch=micro_batch,
         )
 
     def report(self, number: int, report: Report) -> Verdict:
@@ -168,6 +176,8 @@ class Confirmation:
                     progress=report.progress,
                 )
             )
+        for text in report.notes:
+            self.emit(noted(record, text))
         if not report.done:
             return Verdict.CONTINUE
         if math.isfinite(best):
@@ -176,9 +186,17 @@ class Confirmation:
             self._finish(number, TrialState.FAILED, f"its {self.metric} is {best}")
         return Verdict.STOP
 
-    def failed(self, number: int, reason: str) -> None:
-        if number in self._running:
-            self._finish(number, TrialState.FAILED, reason)
+    def failed(self, number: int, failure: Failure) -> None:
+        running = self._running.get(number)
+        if running is None:
+            return
+        again = self.retries.judge(running.record, failure, running.micro_batch)
+        if isinstance(again, str):
+            self._finish(number, TrialState.FAILED, again)
+            return
+        del self._running[number]  # so that it is due again
+        self.ledger.told(number, again[0])
+        self.emit(again[1])
 
     def _finish(
         self, handle: int, state: Literal[TrialState.COMPLETE, TrialState.FAILED], reason: str | None = None
@@ -209,6 +227,7 @@ class Confirmation:
             reason=reason,
         )
         self._finished[run] = record
+        self.forget(record.name)
         self.emit(finished_event(record))
         self._settle()
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from hpo.config import StudyConfig
@@ -21,11 +21,11 @@ from hpo.ledger.seeds import SeedLedger
 from hpo.objectives import pareto
 from hpo.records import (
     AnyEvent,
-    StudyFinished,
     StudyStarted,
     StudyStopped,
     StudySummary,
     TrialRecord,
+    TrialState,
 )
 from hpo.report import words
 from hpo.report.board import Budget
@@ -37,9 +37,11 @@ from hpo.runners.ray import RayRunner
 from hpo.study import folder as study_folder
 from hpo.study import history
 from hpo.study.confirm import Confirmation, leaders
-from hpo.study.finish import Finish
+from hpo.study.finish import Finish, finished
+from hpo.study.lease import driver_lock
 from hpo.study.phases import SearchThenConfirm
 from hpo.study.prepare import Prepared, prepare
+from hpo.study.room import Room, WaitingForRoom
 from hpo.study.search import StudySearch
 from hpo.study.steps import Ladder
 from hpo.study.told import catch_up
@@ -47,11 +49,14 @@ from hpo.study.trials import baseline_of, ranked, remove_strangers, with_weights
 from hpo.tracking.link import read_link
 from hpo.tracking.mlflow import MlflowTracker
 from hpo.tracking.spool import Spool
+from hpo.training.bookmarks import FOLDER as RUNNING
+from hpo.training.bookmarks import Bookmarks
+from hpo.training.footprint import checkpoint_bytes
 
 FLUSH_SECONDS = 120.0
 """How long the end of a study waits for the tracker; what is left then goes out with the next run."""
 
-LEAVE_SECONDS = 15.0
+LEAVE_SECONDS = 10.0
 """The same for a driver that has to stop."""
 
 
@@ -64,8 +69,10 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
     folder = config.folder
     study_folder.claim(folder, resume=resume)
     with ExitStack() as stack:
-        stack.enter_context(study_folder.driver_lock(folder))
-        stack.enter_context(study_folder.on_signal(study_folder.leave))
+        deadline = stack.enter_context(study_folder.Deadline())
+        stack.enter_context(study_folder.disk_errors(folder))
+        stack.enter_context(driver_lock(folder))
+        stack.enter_context(study_folder.on_signal(study_folder.leave, deadline))
         study_folder.check_unchanged(folder, config)
         before = read_study(folder, config.study, config.mode)
         ladder = Ladder.of(config.search.scheduler, config.space)
@@ -109,6 +116,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             screen.apply(event)
 
         tags = {f"hpo.{name}": value for name, value in prepared.facts.items()}
+        bookmarks = Bookmarks(folder / RUNNING)
         told = catch_up(spool, [*ledger.records(), *again], tags)
         search = StudySearch(
             ledger=ledger,
@@ -126,10 +134,13 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             keep_bytes=config.checkpoints.max_bytes,
             told=told.steps,
             tags=tags,
+            forget=bookmarks.remove,
         )
-        stack.callback(search.spend)
+        stack.callback(_spend, search)
         checkpoints = folder / CHECKPOINTS
         remove_strangers(checkpoints, [*search.records, *again])
+        unfinished = [record for record in search.records if record.state is TrialState.RUNNING]
+        bookmarks.keep(record.name for record in [*unfinished, *(fresh.unfinished() if fresh else ())])
         beginning = _started(config, prepared, tags)
         emit(beginning)
         stack.push(lambda kind, error, trace: _broken_off(emit, error))
@@ -156,6 +167,8 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
                 said=told.confirmed,
                 tags=tags,
                 limits=search.limits,
+                fitting=search.retries.fitting,
+                forget=bookmarks.remove,
             )
             if not confirmation.exhausted:
                 named = _named(confirmation.trials, baseline, config.confirm.seeds)
@@ -165,24 +178,30 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         study = SearchThenConfirm(search, confirm)
         study.open()
         if not study.exhausted:
-            with study_folder.on_signal(lambda number: _stop(study, screen, number)):
-                RayRunner(
-                    prepared.objective(config, checkpoints),
+            room = Room(folder, checkpoint_bytes(prepared.pretrained.folder), screen.say)
+            with study_folder.on_signal(lambda number: _stop(study, screen, number), deadline), room.watched():
+                runner = RayRunner(
+                    prepared.objective(config, checkpoints, bookmarks.folder),
                     cpus=config.resources.cpus,
                     gpus=config.resources.gpus,
                     at_most=config.resources.max_concurrent_trials,
                     address=address,
-                ).run(study)
+                    pulse=lambda own: bookmarks.pulse(own.name),
+                    silent_seconds=60.0 * silent if (silent := config.resources.silent_minutes) else None,
+                )
+                if room.wait_for_checkpoint(lambda: study.stopping):
+                    runner.run(WaitingForRoom(study, room))
         if study.stopped_by is not None:
-            name = signal.Signals(study.stopped_by).name
-            emit(StudyStopped(time=time.time(), reason=name))
+            with suppress(ServiceError):  # a full disk takes no last word, and the ledger needs none
+                emit(StudyStopped(time=time.time(), reason=signal.Signals(study.stopped_by).name))
             screen.say("go on with --resume")
             return 128 + study.stopped_by
+        bookmarks.keep(())
         screen.say("the search is over; judging the winner")
         summary = _conclude(config, prepared, search.records, study.confirmation, spool, started, taken_over)
         background = Background.of(beginning, config.space.varying, ladder.fractions, ladder.level)
         files = write_report(folder, summary, search.records, background)
-        emit(_finished(summary, files))
+        emit(finished(summary, files))
         if not spool.close(FLUSH_SECONDS):
             screen.say(f"MLflow has not taken everything yet ({spool.trouble}); it will with the next --resume")
         screen.close()
@@ -201,10 +220,18 @@ def _programs() -> str:
 
 def _broken_off(emit: Callable[[AnyEvent], None], error: BaseException | None) -> None:
     """No run is left as if it went on when the driver ends by an error."""
+    if error is None:
+        return
+    said = f"{type(error).__name__}: {error}"
     if isinstance(error, SystemExit):  # of `leave`
-        emit(StudyStopped(time=time.time(), reason=signal.Signals(int(str(error.code)) - 128).name))
-    elif error is not None:
-        emit(StudyStopped(time=time.time(), reason=f"{type(error).__name__}: {error}"))
+        said = signal.Signals(int(str(error.code)) - 128).name
+    with suppress(ServiceError):  # a full disk; the error itself says so
+        emit(StudyStopped(time=time.time(), reason=said))
+
+
+def _spend(search: StudySearch) -> None:
+    with suppress(ServiceError):  # a full disk: a few seconds of wall time are forgotten
+        search.spend()
 
 
 def _stop(study: SearchThenConfirm, screen: Screen, number: int) -> None:
@@ -306,28 +333,4 @@ def _conclude(
         pareto=pareto(records, config.objectives),
         confirmed=confirmed,
         history=(*taken_over, *([note] if note else [])),
-    )
-
-
-def _finished(summary: StudySummary, files: tuple[Path, ...]) -> StudyFinished:
-    """The parent run's row: what won and by how much."""
-    metric, best, baseline = summary.metric, summary.best, summary.baseline
-    figures = {
-        f"best_{metric}": best.value,
-        f"default_{metric}": baseline.value if baseline else None,
-        f"test_{metric}": (summary.test_best or {}).get(metric),
-        f"default_test_{metric}": (summary.test_baseline or {}).get(metric),
-        "trials": float(sum(summary.counts.values())),
-        **{f"trials_{state}": float(count) for state, count in summary.counts.items()},
-        "seconds": summary.seconds,
-        **(summary.confirmed[0].figures(summary.mode) if summary.confirmed else {}),
-        "optimism_of_leaders": summary.optimism,
-    }
-    front = ", ".join(str(number) for number in summary.pareto) if len(summary.objectives) > 1 else None
-    tags = {"best_trial": str(best.number), "decision": summary.decision, "model": summary.model_uri, "pareto": front}
-    return StudyFinished(
-        time=time.time(),
-        metrics={name: value for name, value in figures.items() if value is not None},
-        tags={name: value for name, value in tags.items() if value is not None},
-        files=files,
     )

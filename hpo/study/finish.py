@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +11,7 @@ from hpo.config import StudyConfig
 from hpo.encoded import Array, Encoded
 from hpo.errors import ModelError
 from hpo.promotion import Evidence, PromotionConfig, decide
-from hpo.records import Answers, Confirmed, Decision, Origin, Record, TrialRecord
+from hpo.records import Answers, Confirmed, Decision, Origin, Record, StudyFinished, StudySummary, TrialRecord
 from hpo.registry import Example, Registry, Version
 from hpo.runners.machine import cores
 from hpo.study.prepare import Prepared
@@ -214,3 +215,27 @@ class Finish:
     def _examples(self) -> list[Example]:
         columns = [self.prepared.splits.train[name].slice(0, EXAMPLES).to_pylist() for name in self.config.task.texts]
         return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+
+
+def finished(summary: StudySummary, files: tuple[Path, ...]) -> StudyFinished:
+    """The parent run's row: what won and by how much."""
+    metric, best, baseline = summary.metric, summary.best, summary.baseline
+    figures = {
+        f"best_{metric}": best.value,
+        f"default_{metric}": baseline.value if baseline else None,
+        f"test_{metric}": (summary.test_best or {}).get(metric),
+        f"default_test_{metric}": (summary.test_baseline or {}).get(metric),
+        "trials": float(sum(summary.counts.values())),
+        **{f"trials_{state}": float(count) for state, count in summary.counts.items()},
+        "seconds": summary.seconds,
+        **(summary.confirmed[0].figures(summary.mode) if summary.confirmed else {}),
+        "optimism_of_leaders": summary.optimism,
+    }
+    front = ", ".join(str(number) for number in summary.pareto) if len(summary.objectives) > 1 else None
+    tags = {"best_trial": str(best.number), "decision": summary.decision, "model": summary.model_uri, "pareto": front}
+    return StudyFinished(
+        time=time.time(),
+        metrics={name: value for name, value in figures.items() if value is not None},
+        tags={name: value for name, value in tags.items() if value is not None},
+        files=files,
+    )

@@ -1,22 +1,28 @@
-"""A study's folder: its lock, its saved configuration, and the signals that may end its driver.
+"""A study's folder: its saved configuration, and the signals that may end its driver.
 
-<storage>/<study>/  study.json  ledger.db  events.jsonl  checkpoints/  population/  report.html  report.md
+<storage>/<study>/  study.json  ledger.db  events.jsonl  checkpoints/  population/  running/  report.html  report.md
 """
 
-import fcntl
+import errno
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 from hpo.config import StudyConfig
-from hpo.errors import ConfigError, DataError, Problem, ServiceError, StudyExistsError, StudyLockedError
+from hpo.errors import ConfigError, DataError, Problem, ServiceError, StudyExistsError
 
 SAVED = "study.json"
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+
+LEAVE_WITHIN = 28.0
+"""Seconds between the first signal and the end of the process."""
+
 _MEANING = ("seed", "model", "task", "data")
 """Sections that decide, beside the metric, what a trial and its value mean. Any other may change from run to run."""
 
@@ -31,24 +37,6 @@ def claim(folder: Path, *, resume: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ServiceError(f"storage: {folder} can't be made ({error.strerror}); choose another --storage") from error
-
-
-@contextmanager
-def driver_lock(folder: Path) -> Iterator[None]:
-    """One driver a study. The lock ends with the process that holds it, however that ends."""
-    with open(folder / "driver.lock", "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise StudyLockedError(
-                f"study: another driver (process {file.read().strip() or 'unknown'}) holds {folder}; "
-                "wait for it, or stop it first"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
 
 
 def save(folder: Path, config: StudyConfig, facts: Mapping[str, str]) -> None:
@@ -113,14 +101,50 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """A disk that is full or broken is a service that is not there; what was written before is whole."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        raise ServiceError(
+            f"storage: {folder}: {error.strerror}; look at the disk, then go on with --resume"
+        ) from error
+
+
 def leave(number: int) -> None:
     """End the driver in order, with 128 + the signal's number."""
     raise SystemExit(128 + number)
 
 
+class Deadline:
+    """Ends the process should it not have ended by itself in time, whatever it hangs in. The ledger has everything that
+    was reported at any moment, so nothing is lost."""
+
+    def __init__(self, seconds: float = LEAVE_WITHIN) -> None:
+        self._seconds = seconds
+        self._timer: threading.Timer | None = None
+
+    def begin(self, code: int) -> None:
+        if self._timer is None:
+            self._timer = threading.Timer(self._seconds, os._exit, (code,))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
 @contextmanager
-def on_signal(first: Callable[[int], None]) -> Iterator[None]:
-    """Call `first` on the first SIGINT or SIGTERM; leave at once, with 128 + its number, on the second."""
+def on_signal(first: Callable[[int], None], deadline: Deadline) -> Iterator[None]:
+    """Call `first` on the first SIGINT or SIGTERM, and give the driver until the deadline; leave at once, with 128 +
+    its number, on the second."""
     received = 0
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -128,6 +152,7 @@ def on_signal(first: Callable[[int], None]) -> Iterator[None]:
         received += 1
         if received > 1:
             os._exit(128 + number)
+        deadline.begin(128 + number)
         first(number)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

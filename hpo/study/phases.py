@@ -6,7 +6,7 @@ The runner starts once, and its processes stay warm from one to the other.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hpo.records import Report, TrialConfig, TrialState, Verdict
+from hpo.records import Failure, Report, TrialConfig, TrialState, Verdict
 from hpo.study.confirm import Confirmation
 from hpo.study.search import StudySearch
 
@@ -56,8 +56,8 @@ class SearchThenConfirm:
         self._go_on()
         return verdict
 
-    def failed(self, number: int, reason: str) -> None:
-        self._phase.failed(number, reason)
+    def failed(self, number: int, failure: Failure) -> None:
+        self._phase.failed(number, failure)
         self._go_on()
 
     @property

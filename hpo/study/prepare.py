@@ -37,7 +37,8 @@ class Prepared:
     labels: tuple[str, ...]
     encoded: EncodedSplits
 
-    def objective(self, config: StudyConfig, checkpoints: Path) -> TrialObjective:
+    def objective(self, config: StudyConfig, checkpoints: Path, running: Path | None = None) -> TrialObjective:
+        minutes = config.checkpoints.every_minutes
         return TrialObjective(
             model=self.pretrained.folder,
             task=config.task,
@@ -49,6 +50,8 @@ class Prepared:
             pad_id=self.tokenizer.pad_id,
             cpus=config.resources.cpus,
             gpus=config.resources.gpus,
+            running=running.resolve() if running else None,
+            bookmark_seconds=None if minutes is None else 60.0 * minutes,
         )
 
     @property

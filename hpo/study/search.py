@@ -16,6 +16,7 @@ from hpo.records import (
     Answered,
     AnyEvent,
     Exploit,
+    Failure,
     Report,
     TrialConfig,
     TrialRecord,
@@ -26,6 +27,7 @@ from hpo.records import (
 from hpo.schedulers import Scheduler
 from hpo.schedulers.base import has_reached
 from hpo.study.population import Population, exploited_at
+from hpo.study.retries import Retries, noted
 from hpo.study.steps import Ladder
 from hpo.study.trials import Running, costs_of, finished_event, ranked, started_event, totals_of
 
@@ -42,7 +44,8 @@ class StudySearch:
     wall time, those of earlier drivers counted in. target: the value of a complete trial that is good enough. limits:
     what a winner has to keep. ladder: where trials are compared. keep, keep_bytes: how many of the best checkpoints
     stay, within how many bytes. told: steps by trial of which an earlier driver has told already. tags: for every
-    trial. clock: in seconds, from any moment on; a simulation has its own.
+    trial. forget: removes what a trial that has ended had written down of itself. clock: in seconds, from any moment
+    on; a simulation has its own.
     """
 
     ledger: Ledger
@@ -60,6 +63,7 @@ class StudySearch:
     keep_bytes: int = 4_000_000_000
     told: dict[int, set[int]] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    forget: Callable[[str], None] = lambda name: None
     stopped_by: int | None = None
     clock: Callable[[], float] = time.monotonic
 
@@ -67,6 +71,8 @@ class StudySearch:
         self._sign = 1.0 if self.mode == "max" else -1.0
         self._records = {record.number: record for record in self.ledger.records()}
         self._running: dict[int, Running] = {}
+        self._epochs_before: dict[int, float] = {}
+        self.retries = Retries.after(self._records.values())
         self._spent_at = self.clock()
         self._started = self._spent_at - self.ledger.seconds_used
         self._used_up = False
@@ -119,7 +125,9 @@ class StudySearch:
             self._used_up = True
             return None
         self._records[record.number] = record
-        self._running[record.number] = Running(record, curve=dict(record.curve))
+        micro_batch = self.retries.micro_batch(record)
+        epochs = self._epochs_before.pop(record.number, 0.0)  # spent once, however often a trial is begun
+        self._running[record.number] = Running(record, dict(record.curve), epochs=epochs, micro_batch=micro_batch)
         self.scheduler.start(record.number, record.params)
         self.emit(started_event(record, self.tags))
         return TrialConfig(
@@ -129,6 +137,7 @@ class StudySearch:
             rungs=self.ladder.rungs(record.params),
             keep_above=self._keep_above(record),
             population=self._population.exchange.folder if self._population else None,
+            micro_batch=micro_batch,
         )
 
     def report(self, number: int, report: Report) -> Verdict:
@@ -156,6 +165,8 @@ class StudySearch:
                     progress=report.progress,
                 )
             )
+        for text in report.notes:
+            self.emit(noted(running.record, text))
         verdict = self._judge(running, report.progress, value)
         if report.done:
             self._finish(running, TrialState.COMPLETE)
@@ -204,9 +215,20 @@ class StudySearch:
             self._spent_at = self.clock()
             self.ledger.spend(self._spent_at - self._started)
 
-    def failed(self, number: int, reason: str) -> None:
-        if running := self._running.get(number):
-            self._finish(running, TrialState.FAILED, reason)
+    def failed(self, number: int, failure: Failure) -> None:
+        running = self._running.get(number)
+        if running is None:
+            return
+        again = self.retries.judge(running.record, failure, running.micro_batch)
+        if isinstance(again, str):
+            self._finish(running, TrialState.FAILED, again)
+            return
+        self._records[number], note = again
+        self.ledger.told(self._records[number])
+        self.ledger.put_back(number)
+        self._epochs_before[number] = running.epochs
+        del self._running[number]
+        self.emit(note)
 
     def _finish(self, running: Running, state: TrialState, reason: str | None = None) -> None:
         number, best, last = running.record.number, running.best, running.last
@@ -235,6 +257,7 @@ class StudySearch:
         self._records[number] = record
         self._reached = self._reached or self._is_on_target(record)
         del self._running[number]
+        self.forget(record.name)
         self.emit(finished_event(record))
         if record.checkpoint is not None:
             self._retain()

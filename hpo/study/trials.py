@@ -15,17 +15,24 @@ from hpo.training.hyperparameters import Hyperparameters
 
 @dataclass
 class Running:
-    """A trial in flight: what it has reported since it was (re)started in this process."""
+    """A trial in flight: what it has reported since it was (re)started in this process. micro_batch: what it was
+    started with."""
 
     record: TrialRecord
     curve: dict[float, float]
     best: Report | None = None
     last: Report | None = None
     epochs: float = 0.0
+    micro_batch: int | None = None
     costs: Mapping[str, float] = field(default_factory=dict)
 
 
-_PROGRESS = frozenset({"train_seconds", "learning_rate", "sentences_per_second", "epoch", *COSTS, *METRICS})
+MICRO_BATCH = "micro_batch_size"
+"""What a trial reports that takes fewer rows at a time than its batches have."""
+
+_PROGRESS = frozenset(
+    {"train_seconds", "learning_rate", "sentences_per_second", "epoch", MICRO_BATCH, *COSTS, *METRICS}
+)
 """How far training was and what it cost, not how good: no best of it is worth a column."""
 
 
@@ -44,6 +51,7 @@ def totals_of(running: Running) -> dict[str, float]:
     if best is not None and last is not None:
         metrics |= {f"best_{name}": value for name, value in best.metrics.items() if name not in _PROGRESS}
         metrics |= running.costs
+        metrics |= {name: value for name, value in last.metrics.items() if name == MICRO_BATCH}
         metrics |= {
             "best_step": float(best.step),
             "steps": float(last.step),

@@ -2,17 +2,19 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hpo.records import DatasetRecord
+from hpo.records import DatasetRecord, StudyFinished
 from hpo.space import Scalar
+from hpo.tracking.page import Row
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Param, Run, RunTag
 
 PARAM_LIMIT = 6_000
 TAG_LIMIT = 8_000
+_CONFIRMED = ("confirmed_mean", "optimism")
 _BATCH = 100
 _METRICS_BATCH = 1_000
 
@@ -77,3 +79,35 @@ def replicate_of(run: "Run") -> int:
 def names_in(text: str | None) -> tuple[str, ...]:
     """Of a tag that lists them with commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
+
+
+def twins(runs: "Sequence[Run]", ours: Mapping[tuple[int, int], str]) -> "list[Run]":
+    """Of runs of one trial or retraining, all but the one that counts: that which is among `ours`, else the one that
+    was told the most, else the oldest. runs: the oldest first."""
+    best: dict[tuple[int, int], Run] = {}
+    gone = []
+    for run in runs:
+        key = (number_of(run), replicate_of(run))
+        other = best.setdefault(key, run)
+        if other is not run:
+            best[key] = max(other, run, key=lambda own: (own.info.run_id == ours.get(key), len(own.data.metrics)))
+            gone.append(run if best[key] is other else other)
+    return [run for run in gone if number_of(run) >= 0]
+
+
+def row_of(run: "Run", metric: str) -> Row:
+    metrics, tags = run.data.metrics, run.data.tags
+    value = metrics.get(f"best_{metric}", metrics.get(metric))
+    state = tags.get("hpo.state", run.info.status.lower())
+    dropped = tags.get("hpo.dropped") == "true"
+    return Row(number_of(run), state, tags.get("hpo.origin", ""), value, dict(run.data.params), dropped)
+
+
+def also_shown(runs: "Iterable[Run]") -> tuple[str, ...]:
+    """Metrics that some trials have, and that are worth a column then."""
+    return tuple(name for name in _CONFIRMED if any(name in run.data.metrics for run in runs))
+
+
+def best_trial(event: StudyFinished) -> int | None:
+    number = event.tags.get("best_trial", event.metrics.get("best_trial"))
+    return None if number is None else int(number)

@@ -20,6 +20,7 @@ from hpo.records import (
     TrialConfirmed,
     TrialDropped,
     TrialFinished,
+    TrialNoted,
     TrialReported,
     TrialStarted,
     TrialState,
@@ -28,16 +29,20 @@ from hpo.space import Scalar
 from hpo.tracking import ReplayNeededError, TrackingConfig
 from hpo.tracking.entities import (
     TAG_LIMIT,
+    also_shown,
     batches,
+    best_trial,
     dataset_input,
     milliseconds,
     names_in,
     number_of,
     params_of,
     replicate_of,
+    row_of,
+    twins,
 )
 from hpo.tracking.link import Link, make_link
-from hpo.tracking.page import Row, page, varying
+from hpo.tracking.page import page, varying
 from hpo.tracking.provenance import provenance
 from hpo.tracking.view import KIND_TAG, run_color, view_tag
 
@@ -46,7 +51,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAILED: "FAILED"}
-_CONFIRMED = ("confirmed_mean", "optimism")
 
 
 class MlflowTracker:
@@ -98,6 +102,8 @@ class MlflowTracker:
                 self._finish_trial(event)
             case TrialConfirmed():
                 self._confirm_trial(event)
+            case TrialNoted():
+                self._log(self._run_of(event), event.time, tags={"hpo.note": event.text[:TAG_LIMIT]} | event.tags)
             case TrialDropped():
                 tags = {"hpo.dropped": str(event.dropped).lower()}
                 self._log(self._child(event.number, event.time), event.time, tags=tags)
@@ -118,7 +124,7 @@ class MlflowTracker:
 
     def _stop_study(self, event: StudyStopped) -> None:
         parent = self._parent_run()
-        for run in [*self._search_children(parent), *self._search_seeds(parent)]:
+        for run in self._search_all(parent):
             if run.info.status == "RUNNING":
                 self._set_status(run.info.run_id, "SCHEDULED")
         tags = self._summary_tags(parent) | {"hpo.status": "stopped", "hpo.reason": event.reason}
@@ -127,7 +133,7 @@ class MlflowTracker:
 
     def _finish_study(self, event: StudyFinished) -> None:
         parent = self._parent_run()
-        for run in [*self._search_children(parent), *self._search_seeds(parent)]:
+        for run in self._search_all(parent):
             if run.info.status in ("RUNNING", "SCHEDULED"):  # left by a crash, and the budget needed it no more
                 self._log(run.info.run_id, event.time, tags={"hpo.reason": "the study finished without it"})
                 self._client.set_terminated(run.info.run_id, "KILLED", milliseconds(event.time))
@@ -149,7 +155,7 @@ class MlflowTracker:
         if study is None:
             return {}
         runs = self._search_children(parent)
-        rows = [_row(run, study.metric) for run in runs]
+        rows = [row_of(run, study.metric) for run in runs]
         rows = sorted((row for row in rows if row.number >= 0), key=lambda row: row.number)
         searched = names_in(study.tags.get("hpo.searched")) or varying(rows)
         tags = {"mlflow.note.content": page(study, rows, searched, view_path(self._experiment_id, parent), event)}
@@ -157,9 +163,9 @@ class MlflowTracker:
         everywhere = [name for name in searched if all(name in row.params for row in rows)]
         self._client.set_experiment_tag(
             self._experiment_id,
-            *view_tag(parent, study.metric, study.mode, searched, everywhere, _also_shown(runs)),
+            *view_tag(parent, study.metric, study.mode, searched, everywhere, also_shown(runs)),
         )
-        best = _best_trial(event) if event else None
+        best = best_trial(event) if event else None
         winner = next((row for row in rows if row.number == best), None)
         if winner is not None:
             tags |= {f"best_{name}": winner.params[name] for name in searched if name in winner.params}
@@ -189,9 +195,9 @@ class MlflowTracker:
             parent = str(run.info.run_id)
         if parent != link.parent_run_id:
             Link(link.id, self._experiment_id, parent).save(self._folder)
+        there = self._search_all(parent)
         self._children = {}
-        known = [*self._search_children(parent), *self._search_seeds(parent)]
-        for run in reversed(known):  # should there be two of one trial, the older one is it
+        for run in there:
             if (number := number_of(run)) >= 0:
                 self._children[number, replicate_of(run)] = str(run.info.run_id)
         self._parent = parent
@@ -244,11 +250,10 @@ class MlflowTracker:
         tags = {"hpo.confirmed": "out" if one.is_out else "confirmed", "hpo.seeds": str(len(one.values))}
         self._log(self._child(one.number, event.time), event.time, one.figures(event.mode), tags=tags)
 
-    def _run_of(self, event: TrialStarted | TrialReported | TrialFinished) -> str:
+    def _run_of(self, event: TrialStarted | TrialReported | TrialFinished | TrialNoted) -> str:
         """That of the trial, or of its retraining over fresh seeds."""
-        if event.replicate == 0:
-            return self._child(event.number, event.time)
-        return self._seed_run(event.number, event.replicate, event.time)
+        number, time = event.number, event.time
+        return self._seed_run(number, event.replicate, time) if event.replicate else self._child(number, time)
 
     def _child(self, number: int, time: float) -> str:
         """The run of a trial, created where there is none yet."""
@@ -275,6 +280,15 @@ class MlflowTracker:
             self._experiment_id, milliseconds(time), {**tags, **common, **self._provenance}, run_name=name
         )
         return str(run.info.run_id)
+
+    def _search_all(self, parent: str) -> "list[Run]":
+        """Trials and retrainings, one run each: a server that was too slow may have made one after it was given up on,
+        and then another one when it was asked again."""
+        found = [*self._search_children(parent), *self._search_seeds(parent)]
+        gone = {str(run.info.run_id) for run in twins(found, self._children)}
+        for run_id in gone:
+            self._client.delete_run(run_id)
+        return [run for run in found if run.info.run_id not in gone]
 
     def _search_children(self, parent: str) -> "list[Run]":
         """The trials, the oldest first."""
@@ -328,23 +342,3 @@ class MlflowTracker:
 
     def _set_status(self, run_id: str, status: str) -> None:
         self._client.update_run(run_id, status=status)
-
-
-def _row(run: "Run", metric: str) -> Row:
-    metrics, tags = run.data.metrics, run.data.tags
-    value = metrics.get(f"best_{metric}", metrics.get(metric))
-    state = tags.get("hpo.state", run.info.status.lower())
-    dropped = tags.get("hpo.dropped") == "true"
-    return Row(number_of(run), state, tags.get("hpo.origin", ""), value, dict(run.data.params), dropped)
-
-
-def _also_shown(runs: "Iterable[Run]") -> tuple[str, ...]:
-    """Metrics that some trials have, and that are worth a column then."""
-    return tuple(name for name in _CONFIRMED if any(name in run.data.metrics for run in runs))
-
-
-def _best_trial(event: StudyFinished) -> int | None:
-    text = event.tags.get("best_trial", "")
-    if text.isdecimal():
-        return int(text)
-    return int(event.metrics["best_trial"]) if "best_trial" in event.metrics else None

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -143,7 +144,8 @@ class Spool:
                     self._changed.wait_for(lambda: self._closing or self._hurry, pause)
                     self._hurry = False
                 pause = min(pause * 2, _PAUSES[1])
-        self._save_cursor()
+        with suppress(OSError):  # a full disk: what the tracker has it is told once more, and nothing changes
+            self._save_cursor()
         if tracker is not None:
             tracker.close()
 

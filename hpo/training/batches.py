@@ -38,6 +38,13 @@ def micro_batches(lengths: Array, batch_size: int, accumulation: int, *, seed: i
         epoch += 1
 
 
+def split(rows: Array, most: int | None) -> list[Array]:
+    """`rows` in order, in as few and as even parts as there can be of at most `most` each; None: in one."""
+    if most is None or len(rows) <= most:
+        return [rows]
+    return np.array_split(rows, math.ceil(len(rows) / most))
+
+
 def sorted_by_length(lengths: Array, tokens: int) -> list[Array]:
     """Every row once, longest first, at most `tokens` padded tokens a batch. For evaluation, where order is free."""
     order = np.argsort(-lengths, kind="stable")

@@ -1,9 +1,11 @@
 """A checkpoint on disk: weights, tokenizer, and a manifest that proves them. Written whole or not at all."""
 
+import errno
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
     import torch
 
 MANIFEST = "manifest.json"
+
+SPARE = 64_000_000
+"""Free bytes that a checkpoint leaves on the disk, for the ledger and for what was not foreseen."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_OS_ERROR = re.compile(r"os error (\d+)")
 
 
 class Manifest(Record):
@@ -45,14 +53,13 @@ def write(
     """Write to a temporary name beside `folder`, fsync every file, rename. What was there before is replaced."""
     import torch
     import transformers
-    from safetensors.torch import save_file
 
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         parts = {name: part.contiguous() for name, part in weights.items()}
-        save_file(parts, temporary / "model.safetensors", {"format": "pt"})
+        save_tensors(parts, temporary / "model.safetensors", {"format": "pt"})
         (temporary / "config.json").write_text(json.dumps(model_config, indent=2, sort_keys=True), encoding="utf-8")
         for pattern in TOKENIZER_FILES:
             for source in tokenizer_folder.glob(pattern):
@@ -76,6 +83,35 @@ def write(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def save_tensors(tensors: dict[str, "torch.Tensor"], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file. Raises OSError, with the number that the system gave it."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        number = _OS_ERROR.search(str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
+
+
+def when_there_is_room(folder: Path, size: int, write: Callable[[], Path], wait: Callable[[], None]) -> Path:
+    """What `write` returns, once `folder` has room for `size` bytes more; again, should the disk fill up meanwhile.
+
+    wait: called until there is room; to return after a moment.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        while shutil.disk_usage(folder).free < size + SPARE:
+            wait()
+        try:
+            return write()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+        wait()
 
 
 def verify(folder: Path) -> Manifest:

@@ -1,5 +1,6 @@
 """What the hardware has: which device, which precision, how many threads."""
 
+import gc
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -28,3 +29,10 @@ def autocast(device: torch.device, bf16: bool | None) -> tuple[AbstractContextMa
 def cap_threads(cpus: int) -> None:
     """Two trials that each take all cores are forty times slower than two that share them."""
     torch.set_num_threads(max(1, cpus))
+
+
+def release() -> None:
+    """Give back what a trial that ran out of memory still holds, so that the next one in this process has it all."""
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()

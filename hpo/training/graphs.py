@@ -92,7 +92,7 @@ class Shadow:
 def stepper(training: "Training", eager: Callable[[Micro], torch.Tensor]) -> Stepper:
     """The fastest way to train that is known to do the same as `eager`."""
     pace = training.pace or PACES.get(training.where.type, "eager")
-    if pace == "eager" or training.hyper.gradient_accumulation_steps > 1:
+    if pace == "eager" or training.hyper.gradient_accumulation_steps > 1 or training.micro_batch is not None:
         return Eager(eager)
     config: Any = training.model.config
     resident = Resident.of(training.train, getattr(config, "pad_token_id", None) or 0, training.where)

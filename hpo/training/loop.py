@@ -3,6 +3,7 @@
 Explicit PyTorch. Must not know Ray, MLflow, or why it is stopped: whoever pulls reports may stop pulling.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -43,6 +44,7 @@ class Training:
 
     plain_loss: without smoothing and focusing, so that its validation value can be compared between trials.
     pace: how steps are taken; None: as suits the device.
+    micro_batch: the most rows at a time, None for whole batches; gradients are those of the batch either way.
     """
 
     model: nn.Module
@@ -62,6 +64,7 @@ class Training:
     total_steps: int
     steps_per_epoch: int
     pace: graphs.Pace | None = None
+    micro_batch: int | None = None
     bf16: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,25 +117,47 @@ class Evaluation:
     metrics: dict[str, float]
 
 
-def train(training: Training, evaluate_at: frozenset[int]) -> Iterator[Evaluation]:
+@dataclass
+class Progress:
+    """How far a training is, between two steps. losses: of the steps since the last evaluation, each (); seen, seconds:
+    rows and time since then; trained: seconds of training before it."""
+
+    step: int = 0
+    losses: list[torch.Tensor] = field(default_factory=list)
+    seen: int = 0
+    seconds: float = 0.0
+    trained: float = 0.0
+
+
+def train(
+    training: Training,
+    evaluate_at: frozenset[int],
+    progress: Progress | None = None,
+    between: Callable[[Progress], None] = lambda progress: None,
+) -> Iterator[Evaluation]:
     """Train `total_steps` optimiser steps; evaluate after each step in `evaluate_at`.
 
-    Raises DivergedError as soon as a loss or a metric is not finite.
+    progress: where to go on, with all that is random as it was then; None: at the first step. between: called after
+    every step, once all is done that belongs to it. Raises DivergedError as soon as a loss or a metric is not finite.
     """
     model = training.model
     check_every = _CHECK_EVERY[training.where.type]
-    torch.manual_seed(training.order_seed)  # dropout
+    if progress is None:
+        progress = Progress()
+        torch.manual_seed(training.order_seed)  # dropout
     model.train()
     take_step = stepper(training)
-    losses: list[torch.Tensor] = []
-    started, seen, trained = time.perf_counter(), 0, 0.0
-    for step, micro in zip(range(1, training.total_steps + 1), training.steps(), strict=False):
+    losses, seen, trained = progress.losses, progress.seen, progress.trained
+    started = time.perf_counter() - progress.seconds
+    steps = zip(itertools.count(1), training.steps(), strict=False)
+    for step, micro in itertools.islice(steps, progress.step, training.total_steps):
         set_rate(training.optimizer, training.factor(step - 1))
         losses.append(take_step(micro))
         seen += sum(len(batch) for batch in micro)
         if step % check_every == 0 and not math.isfinite(last := float(losses[-1])):
             raise DivergedError(f"the training loss is {last} at step {step}")
         if step not in evaluate_at:
+            between(Progress(step, losses, seen, time.perf_counter() - started, trained))
             continue
         train_loss = float(torch.stack(losses).mean())
         seconds = time.perf_counter() - started
@@ -159,6 +184,7 @@ def train(training: Training, evaluate_at: frozenset[int]) -> Iterator[Evaluatio
         model.train()
         losses.clear()
         started, seen = time.perf_counter(), 0
+        between(Progress(step, trained=trained))
 
 
 def stepper(training: Training) -> graphs.Stepper:
@@ -167,7 +193,8 @@ def stepper(training: Training) -> graphs.Stepper:
 
     def eager(micro: graphs.Micro) -> torch.Tensor:
         rows = sum(len(batch) for batch in micro)
-        loss = sum((_backward(training, batch, rows) for batch in micro), start=torch.zeros(()))
+        parts = [part for batch in micro for part in batches.split(batch, training.micro_batch)]
+        loss = sum((_backward(training, part, rows) for part in parts), start=torch.zeros(()))
         training.clip(parameters)
         training.optimizer.step()
         training.optimizer.zero_grad(set_to_none=True)

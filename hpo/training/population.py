@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from hpo.errors import TrialError
 from hpo.records import TrialConfig
 from hpo.space import Params, Scalar
 from hpo.training import liveness
+from hpo.training.checkpoint import save_tensors
 from hpo.training.exchange import Exchange
 from hpo.training.hyperparameters import Hyperparameters
 from hpo.training.model import DROPOUTS
@@ -54,6 +55,15 @@ class Course(Protocol):
         """Raises DeadParameterError, or TrialError where another trial's state can't be read."""
         ...
 
+    @property
+    def source(self) -> int:
+        """Whose weights are trained: the number of a trial."""
+        ...
+
+    def go_on(self, training: "Training", params: Params, source: int) -> None:
+        """Be where a training was cut off: with these values in force, on that trial's weights."""
+        ...
+
 
 def course_of(config: TrialConfig) -> Course:
     return Scheduled(config) if config.population is None else Member(config, Exchange(config.population))
@@ -83,6 +93,14 @@ class Scheduled:
         if values := self._by_step(training.total_steps).get(step):
             self.params |= values
             change(training, values)
+
+    @property
+    def source(self) -> int:
+        return self.config.number
+
+    def go_on(self, training: "Training", params: Params, source: int) -> None:
+        _take_on(training, self.params, params)
+        self.params = dict(params)
 
     def _by_step(self, total: int) -> dict[int, Params]:
         return {_step(point, total): values for point, values in self.config.schedule if 0.0 < point < 1.0}
@@ -123,6 +141,10 @@ class Member:
         self.params |= told.params
         change(training, told.params)
 
+    def go_on(self, training: "Training", params: Params, source: int) -> None:
+        _take_on(training, self.params, params)
+        self.params, self.source = dict(params), source
+
     def _levels(self, total: int) -> dict[int, float]:
         return {_step(level, total): level for level in self.config.rungs if level < 1.0}
 
@@ -150,25 +172,18 @@ class State:
     @property
     def size(self) -> int:
         """In bytes."""
-        return sum(part.nbytes for part in self._flat().values())
+        return sum(part.nbytes for part in self.flat().values())
 
     def save(self, path: Path) -> None:
-        save_file(self._flat(), path)
+        save_tensors(self.flat(), path)
 
     @classmethod
     def load(cls, path: Path) -> "State":
         """Raises TrialError."""
-        weights: dict[str, torch.Tensor] = {}
-        moments: dict[str, dict[str, torch.Tensor]] = {}
         try:
-            with safe_open(path, framework="pt") as file:
-                for key in file.keys():  # noqa: SIM118
-                    kind, _, name = key.partition("/")
-                    place = weights if kind == "weights" else moments.setdefault(name, {})
-                    place[name if kind == "weights" else kind] = file.get_tensor(key)
+            return cls.of_flat(load_file(path))
         except (OSError, SafetensorError) as error:
             raise TrialError(f"the state {path} can't be read ({error}); look at the study's folder") from error
-        return cls(weights, moments)
 
     def put_into(self, training: "Training") -> None:
         """Replace weights and optimiser state; what the optimiser of the state did not hold begins anew."""
@@ -180,7 +195,19 @@ class State:
                     kind: value.to(part.device, copy=True) for kind, value in held.items()
                 }
 
-    def _flat(self) -> dict[str, torch.Tensor]:
+    @classmethod
+    def of_flat(cls, flat: Mapping[str, torch.Tensor]) -> "State":
+        """The way back from `flat`."""
+        weights: dict[str, torch.Tensor] = {}
+        moments: dict[str, dict[str, torch.Tensor]] = {}
+        for key, value in flat.items():
+            kind, _, name = key.partition("/")
+            place = weights if kind == "weights" else moments.setdefault(name, {})
+            place[name if kind == "weights" else kind] = value
+        return cls(weights, moments)
+
+    def flat(self) -> dict[str, torch.Tensor]:
+        """All tensors, by `kind/name`."""
         flat = {f"weights/{name}": part.contiguous() for name, part in self.weights.items()}
         for name, moments in self.moments.items():
             flat |= {f"{kind}/{name}": value.contiguous() for kind, value in moments.items()}
@@ -200,6 +227,11 @@ def change(training: "Training", values: Params) -> None:
             modules[module].p = values[name]
         setattr(training.model.config, name, values[name])
     liveness.assert_live(training, values)
+
+
+def _take_on(training: "Training", before: Params, params: Params) -> None:
+    if changed := {name: value for name, value in params.items() if before.get(name) != value}:
+        change(training, changed)
 
 
 def in_force(params: Params) -> dict[str, float]:

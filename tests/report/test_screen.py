@@ -13,6 +13,7 @@ from hpo.records import (
     StudyStarted,
     StudyStopped,
     TrialFinished,
+    TrialNoted,
     TrialReported,
     TrialStarted,
     TrialState,
@@ -60,6 +61,16 @@ def test_a_pipe_gets_one_plain_line_an_event():
     assert lines[4] == "00:02  trial 7    complete   accuracy 0.7421  (best 0.7421, trial 7)"
     assert lines[5] == "01:15  stopped: SIGINT"
     assert "\x1b" not in stream.getvalue()
+
+
+def test_a_note_about_a_trial_is_one_line():
+    stream, screen = plain()
+    screen.apply(TrialNoted(time=61.0, number=7, text="it goes on after step 12 of 90"))
+    screen.apply(TrialNoted(time=62.0, number=7, replicate=2, text="its process died (killed); it is trained again"))
+    assert lines_of(stream) == [
+        "01:01  trial 7: it goes on after step 12 of 90",
+        "01:02  trial 7 seed 2: its process died (killed); it is trained again",
+    ]
 
 
 def test_a_traceback_becomes_one_line():

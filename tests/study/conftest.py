@@ -2,11 +2,12 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow_server import Server
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads both when it is imported
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -71,3 +72,14 @@ def command() -> Command:
         )
 
     return run
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    own = Server(tmp_path)
+    own.start()
+    try:
+        own.wait()
+        yield own
+    finally:
+        own.kill()

@@ -16,6 +16,8 @@ from hpo.objectives import Limits
 from hpo.records import (
     AnyEvent,
     Confirmed,
+    Failure,
+    FailureKind,
     Report,
     Seeds,
     TrialConfig,
@@ -35,6 +37,7 @@ from hpo.study.steps import Ladder
 from hpo.study.trials import remove_strangers
 
 BYTES = 1000
+BUG = Failure(kind=FailureKind.BUG, reason="nobody expected this")
 
 
 @dataclass
@@ -264,7 +267,7 @@ def test_reports_after_the_end_change_nothing(make: Make) -> None:
     assert verdict is Verdict.STOP
     before = own.standing
     assert own.report(config.number, reports[-1]) is Verdict.STOP
-    own.failed(config.number, "its process died")
+    own.failed(config.number, BUG)
     assert own.standing == before
 
 

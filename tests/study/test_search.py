@@ -8,7 +8,7 @@ import pytest
 
 from hpo.ledger import Ledger
 from hpo.objectives import Limits
-from hpo.records import AnyEvent, Report, TrialFinished, TrialState, Verdict
+from hpo.records import AnyEvent, Failure, FailureKind, Report, TrialFinished, TrialState, Verdict
 from hpo.samplers import RandomConfig
 from hpo.schedulers import AshaConfig, FifoConfig
 from hpo.space import FloatRange, SearchSpace
@@ -17,6 +17,7 @@ from hpo.study.steps import Ladder
 from hpo.study.trials import ranked, remove_strangers
 
 SPACE = SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True)})
+BUG = Failure(kind=FailureKind.BUG, reason="nobody expected this")
 MakeSearch = Callable[..., StudySearch]
 
 
@@ -134,7 +135,7 @@ def test_reports_and_failures_after_the_end_change_nothing(make: MakeSearch) -> 
     search = make("max", emit=events.append)
     number = finish(search, 0.5)
     assert search.report(number, report(9, 0.9)) is Verdict.STOP
-    search.failed(number, "its process died")
+    search.failed(number, BUG)
     assert search.records[0].value == 0.5
     assert len([event for event in events if isinstance(event, TrialFinished)]) == 1
 
@@ -159,7 +160,7 @@ def test_a_trial_that_fails_right_after_a_resume_leaves_a_study_that_can_be_open
     first.report(config.number, report(1, 0.4))
     second = make("max", AshaConfig())
     assert second.ask() is not None
-    second.failed(config.number, "its process died")
+    second.failed(config.number, BUG)
     assert make("max", AshaConfig()).records[0].state is TrialState.FAILED
 
 

@@ -20,6 +20,7 @@ from hpo.records import (
     StudyStopped,
     TrialDropped,
     TrialFinished,
+    TrialNoted,
     TrialReported,
     TrialStarted,
     TrialState,
@@ -266,6 +267,23 @@ def test_a_reason_is_kept_whole_or_at_least_its_end(store: str, tmp_path: Path, 
     runs = runs_of(store)
     assert runs["trial-0000"].data.tags["hpo.reason"] == short
     assert runs["trial-0001"].data.tags["hpo.reason"] == long[-8_000:]
+
+
+def test_a_note_is_on_the_run_of_its_trial_or_seed(store: str, tmp_path: Path, story: Story) -> None:
+    tags = {"hpo.setbacks": "out of memory", "hpo.micro_batch_size": "16"}
+    told(
+        store,
+        tmp_path / "toy",
+        [
+            *story()[:2],
+            TrialNoted(time=2.0, number=0, text="again with 16", tags=tags),
+            TrialNoted(time=2.0, number=0, replicate=1, text="it goes on after step 12 of 90"),
+        ],
+    )
+    runs = runs_of(store)
+    assert {name: runs["trial-0000"].data.tags[name] for name in tags} == tags
+    assert runs["trial-0000"].data.tags["hpo.note"] == "again with 16"
+    assert runs["trial-0000-seed-1"].data.tags["hpo.note"] == "it goes on after step 12 of 90"
 
 
 def test_a_report_is_one_request(store: str, tmp_path: Path, story: Story) -> None:

@@ -59,7 +59,7 @@ def trainings(objective: TrialObjective, monkeypatch: pytest.MonkeyPatch) -> lis
 
 
 def state(training: loop.Training) -> dict[str, torch.Tensor]:
-    return population.State.of(training)._flat()
+    return population.State.of(training).flat()
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:

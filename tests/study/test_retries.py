@@ -1,0 +1,195 @@
+"""Trials of a toy study that fail and are trained again: what the ledger, the events and the next driver know."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo.errors import OutOfMemoryError
+from hpo.ledger import Ledger
+from hpo.ledger.seeds import SeedLedger
+from hpo.records import (
+    AnyEvent,
+    Failure,
+    FailureKind,
+    Report,
+    TrialConfig,
+    TrialFinished,
+    TrialNoted,
+    TrialReported,
+    TrialState,
+)
+from hpo.runners.inline import InlineRunner
+from hpo.runners.toy import ToyObjective
+from hpo.samplers import RandomConfig
+from hpo.schedulers import FifoConfig
+from hpo.space import FloatRange, SearchSpace
+from hpo.study.confirm import Confirmation
+from hpo.study.search import StudySearch
+from hpo.study.steps import Ladder
+
+SPACE = SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True)})
+LOST = Failure(kind=FailureKind.LOST, reason="its worker was killed")
+MakeSearch = Callable[..., StudySearch]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> MakeSearch:
+    def search(events: list[AnyEvent], **options: Any) -> StudySearch:
+        return StudySearch(
+            ledger=Ledger(tmp_path, study="s", mode="max", space=SPACE, sampler=RandomConfig(), seed=1),
+            scheduler=FifoConfig().build(SPACE, 1),
+            metric="accuracy",
+            mode="max",
+            ladder=Ladder(FifoConfig().fractions()),
+            emit=events.append,
+            **options,
+        )
+
+    return search
+
+
+@dataclass
+class Cramped:
+    """Takes as many rows at a time as it is allowed, and runs out of memory in the middle where they are too many."""
+
+    fits: int = 5
+    taken: list[int] = field(default_factory=list)
+
+    def __call__(self, config: TrialConfig) -> Iterator[Report]:
+        rows = config.micro_batch or 32
+        self.taken.append(rows)
+        for place, report in enumerate(ToyObjective()(config)):
+            if place == 1 and rows > self.fits:
+                raise OutOfMemoryError(f"{rows} rows")
+            yield report
+
+
+def test_a_trial_out_of_memory_ends_well_and_later_ones_begin_with_what_fits(make: MakeSearch) -> None:
+    events: list[AnyEvent] = []
+    objective = Cramped()
+    own = make(events, trials=3)
+    InlineRunner(objective).run(own)
+    assert objective.taken == [32, 16, 8, 4, 4, 4]
+    assert [record.state for record in own.records] == [TrialState.COMPLETE] * 3
+    assert [record.micro_batch for record in own.records] == [4, None, None]
+    assert [one.kind for one in own.records[0].setbacks] == [FailureKind.OUT_OF_MEMORY] * 3
+    notes = [event for event in events if isinstance(event, TrialNoted)]
+    assert [note.tags["hpo.micro_batch_size"] for note in notes] == ["16", "8", "4"]
+    assert notes[0].text == "out of memory with 32 rows at a time; again with 16, the batch stays 32"
+    reported = [(event.number, event.step) for event in events if isinstance(event, TrialReported)]
+    assert len(reported) == len(set(reported))
+    assert sum(isinstance(event, TrialFinished) for event in events) == 3
+
+
+def test_the_next_driver_knows_what_fits(make: MakeSearch) -> None:
+    InlineRunner(Cramped()).run(make([], trials=1))
+    again = Cramped()
+    InlineRunner(again).run(make([], trials=3))
+    assert again.taken == [4, 4]
+
+
+def test_a_row_that_never_fits_fails_the_trial(make: MakeSearch) -> None:
+    own = make([], trials=1)
+    InlineRunner(Cramped(fits=0)).run(own)
+    assert own.records[0].state is TrialState.FAILED
+    assert "one row at a time" in (own.records[0].reason or "")
+
+
+def test_a_lost_trial_is_given_out_again_before_others_and_counts_once(make: MakeSearch) -> None:
+    events: list[AnyEvent] = []
+    own = make(events, trials=2)
+    first, second = own.ask(), own.ask()
+    assert first is not None
+    assert second is not None
+    assert own.exhausted
+    own.failed(first.number, LOST)
+    assert not own.exhausted
+    again = own.ask()
+    assert again == first
+    assert own.exhausted
+    assert [record.state for record in own.records] == [TrialState.RUNNING] * 2
+
+
+def test_setbacks_count_over_drivers(make: MakeSearch) -> None:
+    for _ in range(2):
+        own = make([], trials=1)
+        config = own.ask()
+        assert config is not None
+        own.failed(config.number, LOST)
+    last = make([], trials=1)
+    assert last.ask() is not None
+    assert len(last.records[0].setbacks) == 2
+    last.failed(0, LOST)
+    assert last.records[0].state is TrialState.FAILED
+    assert (last.records[0].reason or "").startswith("its process died 3 times")
+    assert last.exhausted
+
+
+def test_epochs_are_spent_once(make: MakeSearch) -> None:
+    own = make([], epochs=10.0)
+    config = own.ask()
+    assert config is not None
+    for _ in range(2):
+        for step in (1, 2, 3):
+            own.report(config.number, Report(step, step / 9, {"accuracy": 0.5, "epoch": float(step)}))
+        own.failed(config.number, LOST)
+        assert own.ask() == config
+    assert not own.exhausted
+    assert own._epochs_spent == 3.0
+
+
+def test_what_a_trial_says_of_itself_is_an_event(make: MakeSearch) -> None:
+    events: list[AnyEvent] = []
+    own = make(events, trials=1)
+    config = own.ask()
+    assert config is not None
+    own.report(config.number, Report(1, 0.1, {"accuracy": 0.5}, notes=("it goes on after step 1 of 9",)))
+    assert [event.text for event in events if isinstance(event, TrialNoted)] == ["it goes on after step 1 of 9"]
+
+
+def test_what_a_trial_had_written_down_is_removed_when_it_ends_and_not_before(make: MakeSearch) -> None:
+    gone: list[str] = []
+    own = make([], trials=1, forget=gone.append)
+    config = own.ask()
+    assert config is not None
+    own.failed(config.number, LOST)
+    assert gone == []
+    assert own.ask() is not None
+    own.report(config.number, Report(9, 1.0, {"accuracy": 0.5}, done=True))
+    assert gone == ["trial-0000"]
+
+
+def test_a_run_over_a_fresh_seed_is_tried_again_too(make: MakeSearch, tmp_path: Path) -> None:
+    own = make([], trials=2)
+    InlineRunner(ToyObjective()).run(own)
+    events: list[AnyEvent] = []
+
+    def confirmation() -> Confirmation:
+        return Confirmation(
+            ledger=SeedLedger(tmp_path, study="s", mode="max", seed=1),
+            trials=own.records,
+            seeds=2,
+            confidence=0.95,
+            metric="accuracy",
+            mode="max",
+            ladder=Ladder(FifoConfig().fractions()),
+            emit=events.append,
+            baseline=None,
+        )
+
+    first = confirmation()
+    config = first.ask()
+    assert config is not None
+    first.failed(config.number, LOST)
+    second = confirmation()
+    objective = Cramped()
+    InlineRunner(objective).run(second)
+    assert objective.taken[:4] == [32, 16, 8, 4]
+    assert set(objective.taken[4:]) == {4}
+    assert all(len(one.values) == 2 and one.failed == 0 for one in second.standing)
+    runs = second.ledger.finished()
+    kinds = [one.kind for one in runs[config.of or 0, config.replicate].setbacks]
+    assert kinds == [FailureKind.LOST, *[FailureKind.OUT_OF_MEMORY] * 3]
