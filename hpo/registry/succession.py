@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from hpo import crash
 from hpo.errors import ServiceError
 from hpo.registry.chain import Chain, Entry
 
@@ -86,6 +87,7 @@ class Succession:
             targets.append(str(head.number))
             self._client.set_registered_model_tag(self.name, mark, ",".join(targets))
             self._client.set_registered_model_alias(self.name, CHAMPION, str(head.number))
+            crash.at("promotion-alias")
         raise self._restless()
 
     def enter(

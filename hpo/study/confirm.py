@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hpo import crash
 from hpo.confirmation import Candidate, Race, Run
 from hpo.ledger import PARTS, part_of
 from hpo.ledger.seeds import SeedLedger
@@ -128,6 +129,7 @@ class Confirmation:
             return None
         number, replicate = due
         handle, record = self.ledger.start(self._trials[number], replicate)
+        crash.at("confirm-ask")
         self._running[handle] = Running(record, curve=dict(record.curve))
         self.emit(started_event(record, self.tags))
         best = self.promoted(number)
@@ -155,6 +157,7 @@ class Confirmation:
         running.costs = costs_of(report, running.costs)
         running.curve[part_of(report.progress) / PARTS] = value
         self.ledger.report(number, report.progress, value)
+        crash.at("confirm-report")
         told = self.told.setdefault((record.number, record.replicate), set())
         if report.step not in told:
             told.add(report.step)
@@ -208,6 +211,7 @@ class Confirmation:
             seconds=record.seconds,
             reason=reason,
         )
+        crash.at("confirm-tell")
         self._finished[run] = record
         self.emit(finished_event(record))
         self._settle()

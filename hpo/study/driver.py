@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from hpo import crash
 from hpo.config import StudyConfig
 from hpo.errors import NoTrialFinishedError, ServiceError
 from hpo.ledger import CHECKPOINTS, Ledger
@@ -109,6 +110,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             screen.apply(event)
 
         tags = {f"hpo.{name}": value for name, value in prepared.facts.items()}
+        crash.at("resume")
         told = catch_up(spool, [*ledger.records(), *again], tags)
         search = StudySearch(
             ledger=ledger,
@@ -183,6 +185,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         background = Background.of(beginning, config.space.varying, ladder.fractions, ladder.level)
         files = write_report(folder, summary, search.records, background)
         emit(_finished(summary, files))
+        crash.at("finish")
         if not spool.close(FLUSH_SECONDS):
             screen.say(f"MLflow has not taken everything yet ({spool.trouble}); it will with the next --resume")
         screen.close()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hpo import crash
 from hpo.ledger import PARTS, Ledger, part_of
 from hpo.objectives import NO_LIMITS, Limits
 from hpo.records import (
@@ -118,6 +119,7 @@ class StudySearch:
         if record is None:
             self._used_up = True
             return None
+        crash.at("after-ask")
         self._records[record.number] = record
         self._running[record.number] = Running(record, curve=dict(record.curve))
         self.scheduler.start(record.number, record.params)
@@ -135,6 +137,7 @@ class StudySearch:
         running = self._running.get(number)
         if running is None:
             return Verdict.STOP
+        crash.at("before-report")
         value = report.metrics[self.metric]
         if running.best is None or self._sign * value > self._sign * running.best.metrics[self.metric]:
             running.best = report
@@ -144,6 +147,7 @@ class StudySearch:
         running.costs = costs_of(report, running.costs)
         running.curve[part_of(report.progress) / PARTS] = value
         self.ledger.report(number, report.progress, value)
+        crash.at("after-report")
         told = self.told.setdefault(number, set())
         if report.step not in told:
             told.add(report.step)
@@ -187,6 +191,7 @@ class StudySearch:
         record, progress = running.record, part_of(report.progress) / PARTS
         before = record.answered.progress if record.answered else 0.0
         if self.ladder.reached(record.params, progress) > self.ladder.reached(record.params, before):
+            crash.at("at-rung")
             answered = Answered(progress=progress, steps=round(report.step / report.progress))
             record = record.model_copy(update={"answered": answered})
         if self._population and isinstance(verdict, Exploit) and not record.is_owed:
@@ -231,11 +236,13 @@ class StudySearch:
             seconds=record.seconds,
             reason=reason,
         )
+        crash.at("tell-mirror")
         self.spend()
         self._records[number] = record
         self._reached = self._reached or self._is_on_target(record)
         del self._running[number]
         self.emit(finished_event(record))
+        crash.at("retain")
         if record.checkpoint is not None:
             self._retain()
         if self._population:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from hpo import crash
 from hpo.errors import ServiceError
 from hpo.records import AnyEvent, StudyStarted
 from hpo.tracking import ReplayNeededError, Tracker
@@ -172,6 +173,7 @@ class Spool:
         cursor = self._cursor
         if cursor == self._saved:
             return
+        crash.at("mirror-cursor")
         temporary = self._cursor_file.with_name(f".{CURSOR}.{os.getpid()}")
         with open(temporary, "w", encoding="ascii") as stream:
             stream.write(f"{cursor}\n")

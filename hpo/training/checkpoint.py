@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpo import crash
 from hpo.errors import ModelError
 from hpo.records import Record, Seeds
 from hpo.space import Scalar
@@ -53,6 +54,7 @@ def write(
     try:
         parts = {name: part.contiguous() for name, part in weights.items()}
         save_file(parts, temporary / "model.safetensors", {"format": "pt"})
+        crash.at("checkpoint")
         (temporary / "config.json").write_text(json.dumps(model_config, indent=2, sort_keys=True), encoding="utf-8")
         for pattern in TOKENIZER_FILES:
             for source in tokenizer_folder.glob(pattern):
@@ -70,6 +72,7 @@ def write(
         for path in temporary.iterdir():
             _fsync(path)
         _fsync(temporary)
+        crash.at("checkpoint-rename")
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
         _fsync(folder.parent)
