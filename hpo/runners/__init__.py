@@ -5,7 +5,7 @@ A runner decides nothing: not what to try, not when to stop, not what a failure 
 
 from typing import Protocol
 
-from hpo.records import Report, TrialConfig, Verdict
+from hpo.records import Objective, Report, TrialConfig, Verdict
 
 
 class Search(Protocol):
@@ -32,3 +32,26 @@ class Search(Protocol):
     def failed(self, number: int, reason: str) -> None:
         """The trial raised or its process died for good. Of a trial that has finished: changes nothing."""
         ...
+
+
+class Runner(Protocol):
+    """Runs the trials of a search until it is exhausted or stopping."""
+
+    def run(self, search: Search) -> None: ...
+
+
+class Resources(Protocol):
+    """What one trial gets, as a space file says it."""
+
+    @property
+    def cpus(self) -> int: ...
+
+    @property
+    def gpus(self) -> float: ...
+
+    @property
+    def max_concurrent_trials(self) -> int | None: ...
+
+
+class MakesRunner(Protocol):
+    def __call__(self, objective: Objective, resources: Resources, address: str | None) -> Runner: ...

@@ -19,7 +19,7 @@ from typing import Any
 
 from hpo.errors import ServiceError
 from hpo.records import Objective
-from hpo.runners import Search
+from hpo.runners import Resources, Search
 from hpo.runners.machine import cores
 
 SILENCE = {
@@ -105,6 +105,17 @@ class RayRunner:
             shutil.rmtree(storage, ignore_errors=True)
         if faults.seen:
             raise faults.seen[0]
+
+
+def on_ray(objective: Objective, resources: Resources, address: str | None) -> RayRunner:
+    """As a space file asks for it."""
+    return RayRunner(
+        objective,
+        cpus=resources.cpus,
+        gpus=resources.gpus,
+        at_most=resources.max_concurrent_trials,
+        address=address,
+    )
 
 
 @contextmanager

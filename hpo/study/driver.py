@@ -34,7 +34,8 @@ from hpo.report.findings import Background
 from hpo.report.pages import write_report
 from hpo.report.screen import Screen, open_screen
 from hpo.report.summary import summary_text
-from hpo.runners.ray import RayRunner
+from hpo.runners import MakesRunner
+from hpo.runners.ray import on_ray
 from hpo.study import folder as study_folder
 from hpo.study import history
 from hpo.study.confirm import Confirmation, leaders
@@ -56,8 +57,10 @@ LEAVE_SECONDS = 15.0
 """The same for a driver that has to stop."""
 
 
-def run(config: StudyConfig, *, resume: bool = False, address: str | None = None) -> int:
+def run(config: StudyConfig, *, resume: bool = False, address: str | None = None, runner: MakesRunner = on_ray) -> int:
     """Run a study, or go on with it; returns the exit code (0, or 128 + the signal that stopped it).
+
+    runner: where its trials run.
 
     Raises HpoError for all that a user can do something about.
     """
@@ -168,13 +171,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         study.open()
         if not study.exhausted:
             with study_folder.on_signal(lambda number: _stop(study, screen, number)):
-                RayRunner(
-                    prepared.objective(config, checkpoints),
-                    cpus=config.resources.cpus,
-                    gpus=config.resources.gpus,
-                    at_most=config.resources.max_concurrent_trials,
-                    address=address,
-                ).run(study)
+                runner(prepared.objective(config, checkpoints), config.resources, address).run(study)
         if study.stopped_by is not None:
             name = signal.Signals(study.stopped_by).name
             emit(StudyStopped(time=time.time(), reason=name))

@@ -4,6 +4,7 @@ Owns the order of things: the ledger first, since it is the truth; then the even
 on; then the disk. Everything it does with a report may come twice and then changes nothing.
 """
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -28,7 +29,7 @@ from hpo.schedulers import Scheduler
 from hpo.schedulers.base import has_reached
 from hpo.study.population import Population, exploited_at
 from hpo.study.steps import Ladder
-from hpo.study.trials import Running, costs_of, finished_event, ranked, started_event, totals_of
+from hpo.study.trials import Running, costs_of, finished_event, ranked, started_event, surplus, totals_of
 
 SPEND_EVERY = 30.0
 """Seconds of wall time that a crash may make a study forget, where its trials report that often."""
@@ -138,7 +139,11 @@ class StudySearch:
         if running is None:
             return Verdict.STOP
         crash.at("before-report")
-        value = report.metrics[self.metric]
+        value = report.metrics.get(self.metric, math.nan)
+        if not math.isfinite(value):  # no ledger, scheduler or sampler makes sense of it
+            said = f"its {self.metric} is {value}" if self.metric in report.metrics else f"it reported no {self.metric}"
+            self._finish(running, TrialState.FAILED, f"{said} at {report.progress:.0%} of training")
+            return Verdict.STOP
         if running.best is None or self._sign * value > self._sign * running.best.metrics[self.metric]:
             running.best = report
         self._epochs_spent += max(0.0, report.metrics.get("epoch", 0.0) - running.epochs)
@@ -284,14 +289,8 @@ class StudySearch:
 
     def _retain(self) -> None:
         """Remove the checkpoints of all but the best few; those that are owed stay until the end."""
-        room = self.keep_bytes
-        for place, record in enumerate(self._ranked()):
-            if record.checkpoint is None or not record.checkpoint.is_dir():
-                continue
-            size = sum(file.stat().st_size for file in record.checkpoint.iterdir())
-            room -= size
-            if not record.is_owed and place > 0 and (place >= self.keep or room < 0):
-                shutil.rmtree(record.checkpoint)
+        for folder in surplus(self._ranked(), self.keep, self.keep_bytes):
+            shutil.rmtree(folder)
 
 
 def _was_answered(record: TrialRecord, progress: float) -> bool:

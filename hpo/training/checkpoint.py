@@ -96,6 +96,15 @@ def verify(folder: Path) -> Manifest:
     return manifest
 
 
+def labels_of(folder: Path) -> tuple[str, ...]:
+    """The names of its classes, in the order of their ids. Raises ModelError where its config can't be read."""
+    try:
+        names = json.loads((folder / "config.json").read_text(encoding="utf-8"))["id2label"]
+        return tuple(str(names[number]) for number in sorted(names, key=int))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"checkpoint {folder}: its config.json names no classes ({type(error).__name__})") from error
+
+
 def _fsync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
