@@ -24,7 +24,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +243,7 @@ def studies_on_a_server(studies: int, trials: int) -> Figures:
             exact("told in time", spool.close(600), True)
 
         began = time.monotonic()
-        all_at_once([lambda folder=folder: work(folder) for folder in folders])  # type: ignore[misc]
+        all_at_once([partial(work, folder) for folder in folders])
         seconds = time.monotonic() - began
         lines = log.read_text("utf-8", "replace").splitlines()
         for folder in folders:
@@ -276,13 +276,10 @@ def promoters(many: int, rounds: int) -> Figures:
         first = open_client(uri)
         first.create_registered_model("load")
         run = first.create_run("0").info
-
-        @cache
-        def client(number: int) -> Any:
-            return open_client(uri)
+        clients = [open_client(uri) for _ in range(many)]
 
         def promote(number: int, score: float) -> None:
-            succession = Succession(client(number), "load")
+            succession = Succession(clients[number], "load")
             while True:
                 found = succession.settle()
                 champion = found.chain.champion
@@ -300,12 +297,12 @@ def promoters(many: int, rounds: int) -> Figures:
                     return
 
         began = time.monotonic()
-        all_at_once(
-            [
-                lambda number=number, own=own: [promote(number, score) for score in own]  # type: ignore[misc]
-                for number, own in enumerate(scores)
-            ]
-        )
+
+        def work(number: int) -> None:
+            for score in scores[number]:
+                promote(number, score)
+
+        all_at_once([partial(work, number) for number in range(many)])
         seconds = time.monotonic() - began
         found = Succession(first, "load").read()
         chain, line = found.chain, [float(found.versions[link.number].tags["score"]) for link in found.chain.links]
