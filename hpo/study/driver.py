@@ -70,6 +70,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
     with ExitStack() as stack:
         stack.enter_context(study_folder.driver_lock(folder))
         stack.enter_context(study_folder.on_signal(study_folder.leave))
+        study_folder.remove_temporaries(folder)
         study_folder.check_unchanged(folder, config)
         before = read_study(folder, config.study, config.mode)
         ladder = Ladder.of(config.search.scheduler, config.space)

@@ -33,6 +33,7 @@ from hpo.registry.version import SHA256
 from hpo.runners.machine import cores
 from hpo.study.finish import SAVED as OUTCOME
 from hpo.study.finish import Outcome
+from hpo.study.folder import temporaries
 from hpo.study.population import FOLDER as POPULATION
 from hpo.study.prepare import CACHE, encoded_key
 from hpo.study.trials import has_weights, ranked, strangers, surplus
@@ -103,7 +104,7 @@ def examine(study: Study, *, reevaluate: bool = True) -> Facts:
         weights=weights,
         strangers=tuple(_strangers(study, [*trials, *runs])) if wrong is None else (),
         surplus=tuple(own.name for own in superfluous(study, best_first, runs)),
-        temporary=tuple(str(own.relative_to(folder)) for own in temporaries(folder)),
+        temporary=tuple(str(own.relative_to(folder)) for own in temporary(study)),
         again=again,
         not_again=not_again,
         champion=champion,
@@ -111,10 +112,9 @@ def examine(study: Study, *, reevaluate: bool = True) -> Facts:
     )
 
 
-def temporaries(folder: Path) -> Iterator[Path]:
-    """Files and folders under a temporary name: all begin with a dot, and nothing else in a study's folder does."""
-    below = (folder / CHECKPOINTS, folder / POPULATION)
-    return (own for place in (folder, *below) if place.is_dir() for own in sorted(place.glob(".*")))
+def temporary(study: Study) -> list[Path]:
+    """What was begun under a temporary name, wherever a study writes."""
+    return list(temporaries(study.folder, study.checkpoints, study.folder / POPULATION))
 
 
 def superfluous(study: Study, best_first: Iterable[TrialRecord], runs: Iterable[TrialRecord]) -> Iterator[Path]:

@@ -6,6 +6,8 @@
 import fcntl
 import json
 import os
+import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from hpo.config import StudyConfig
 from hpo.errors import ConfigError, DataError, Problem, ServiceError, StudyExistsError, StudyLockedError
 
 SAVED = "study.json"
+_TEMPORARY = re.compile(r"\..+\.\d+").fullmatch
 _MEANING = ("seed", "model", "task", "data")
 """Sections that decide, beside the metric, what a trial and its value mean. Any other may change from run to run."""
 
@@ -49,6 +52,20 @@ def driver_lock(folder: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def temporaries(*folders: Path) -> Iterator[Path]:
+    """Files and folders in them that somebody began to write, under `.NAME.PID`, and did not come to rename."""
+    return (own for folder in folders if folder.is_dir() for own in sorted(folder.iterdir()) if _TEMPORARY(own.name))
+
+
+def remove_temporaries(*folders: Path) -> None:
+    """Of a driver that was killed. For whoever holds the lock."""
+    for own in list(temporaries(*folders)):
+        if own.is_dir():
+            shutil.rmtree(own)
+        else:
+            own.unlink(missing_ok=True)
 
 
 def save(folder: Path, config: StudyConfig, facts: Mapping[str, str]) -> None:

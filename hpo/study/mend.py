@@ -6,7 +6,6 @@ Only of a study that no driver holds. Must not train, and must not touch what a 
 import shutil
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from pathlib import Path
 
 from hpo.invariants import Facts, Mend
 from hpo.invariants.mirror import doubled
@@ -15,7 +14,9 @@ from hpo.ledger.seeds import SeedLedger
 from hpo.records import StudyStopped, TrialRecord
 from hpo.registry import Registry
 from hpo.study import history
-from hpo.study.examine import Study, superfluous, temporaries
+from hpo.study.examine import Study, superfluous
+from hpo.study.folder import remove_temporaries
+from hpo.study.population import FOLDER as POPULATION
 from hpo.study.told import catch_up
 from hpo.study.trials import remove_strangers
 from hpo.tracking.mlflow import MlflowTracker
@@ -49,8 +50,9 @@ def tidy(
     study: Study, best_first: Iterable[TrialRecord], trials: Iterable[TrialRecord], runs: Iterable[TrialRecord]
 ) -> None:
     """Remove what nobody points to, what is more than was asked for, and half-written files."""
-    for folder in [*superfluous(study, best_first, list(runs)), *temporaries(study.folder)]:
-        _remove(folder)
+    for folder in superfluous(study, best_first, list(runs)):
+        shutil.rmtree(folder)
+    remove_temporaries(study.folder, study.checkpoints, study.folder / POPULATION)
     remove_strangers(study.checkpoints, [*trials, *runs])
 
 
@@ -81,10 +83,3 @@ def tell(study: Study, facts: Facts, saved: dict[str, str], now: float, *, repla
     finally:
         is_told = spool.close(FLUSH_SECONDS)
     return None if is_told else f"MLflow has not taken everything ({spool.trouble})"
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
