@@ -128,7 +128,7 @@ while left:
                 left -= 1
     except StudyLockedError:
         refused += 1
-    time.sleep(0.02)
+    time.sleep(0.25)
 print(refused)
 """
 
