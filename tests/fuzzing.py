@@ -25,8 +25,7 @@ def space(content: bytes) -> None:
     (FOLDER / "space.yaml").write_bytes(content)
     try:
         loaded = config.load(FOLDER / "space.yaml")
-    except ConfigError as error:
-        assert error.problems
+    except ConfigError:
         return
     assert config.StudyConfig.from_json(loaded.to_json()) == loaded
 
@@ -47,8 +46,8 @@ def rows(content: bytes) -> None:
             cache=FOLDER / "cache",
             announce=lambda words: None,
         )
-    except DataError as error:
-        assert str(error)
+    except DataError:
+        return
 
 
 if __name__ == "__main__":
