@@ -101,7 +101,7 @@ SLOW = {"kind": "slow", "seconds": 0.3}
 def signalled(number: signal.Signals, times: int = 1) -> Callable[[Case], None]:
     def how(case: Case) -> None:
         driver = case.start(resume=False, trial=SLOW)
-        driver.wait_for("trial 1  started")
+        driver.wait_for("trial 1 +started")
         for _ in range(times):
             driver.send(number)
             time.sleep(0.2)
@@ -123,7 +123,7 @@ def _waited(wait: Callable[[float], int], seconds: float) -> float:
 
 def started_twice(case: Case) -> None:
     driver = case.start(resume=False, trial=SLOW)
-    driver.wait_for("trial 1  started")
+    driver.wait_for("trial 1 +started")
     case.expect(case.run(), 75)
     case.verify(75)
     driver.wait()
@@ -331,7 +331,7 @@ INJECTIONS: list[Injection] = [
     Injection("files may not grow (RLIMIT_FSIZE), in a later run", file_limit_later, "-9, 4, then 0"),
     Injection("the clock an hour ahead", clock(3600.0), "-9, then 0"),
     Injection("the clock an hour behind", clock(-3600.0), "-9, then 0", short=False),
-    Injection("Ray: kill -9 of the driver", killed_after("trial 1  started"), "-9, then 0", runner="ray"),
+    Injection("Ray: kill -9 of the driver", killed_after("trial 1 +started"), "-9, then 0", runner="ray"),
     Injection("Ray: SIGINT", signalled(signal.SIGINT), "130, then 0", runner="ray"),
     Injection("Ray: Ctrl-C twice", signalled(signal.SIGINT, 2), "130, then 0", runner="ray"),
     Injection("Ray: kill -9 of a trial's process", trial_fault("kill"), "0", runner="ray"),

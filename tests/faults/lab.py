@@ -6,6 +6,7 @@ A `Bench` is made once and holds what all cases share: a tiny BERT, encoded rows
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -99,11 +101,11 @@ class Driver:
         return self.out.read_text("utf-8", "replace") if self.out.exists() else ""
 
     def wait_for(self, words: str, seconds: float = 60.0) -> None:
-        """Until it has said so. ViolationError where it ends before."""
+        """Until it has said what this pattern matches. ViolationError where it ends before."""
         deadline = time.monotonic() + seconds
-        while words not in self.said:
+        while not re.search(words, self.said):
             if self._ended.wait(0.01) or time.monotonic() > deadline:
-                if words in self.said:
+                if re.search(words, self.said):
                     return
                 raise ViolationError(f"it never said {words!r}:\n{self.said}")
 
@@ -324,6 +326,12 @@ class Case:
                     "select trial_id, step, intermediate_value from trial_intermediate_values order by 1, 2",
                 )
             ]
+
+    def begun_again(self) -> int:
+        """How many trials and seed runs were begun more than once, each time counted: what the fault has cost."""
+        said = "".join(path.read_text("utf-8", "replace") for path in sorted(self.folder.glob("*-run.txt")))
+        begun = Counter(re.findall(r"(?m)^\S+ +(trial \d+(?: +seed \d+)?) +started", said))
+        return sum(count - 1 for count in begun.values())
 
     def conclude(self, *, same: bool = True) -> None:
         """What has to hold at the end of every case. same: the ledger is that of a study that was never disturbed."""

@@ -78,7 +78,7 @@ def down_meanwhile(seconds: float) -> Callable[[Case, Server], None]:
 
     def how(case: Case, server: Server) -> None:
         driver = case.start(resume=False, trial=SLOW)
-        driver.wait_for("trial 1  started")
+        driver.wait_for("trial 1 +started")
         server.kill()
         time.sleep(seconds)
         server.start()
@@ -118,7 +118,7 @@ def postgres_restarted(case: Case) -> None:
         case.uri = own.uri
         case.write()
         driver = case.start(resume=False, trial=SLOW)
-        driver.wait_for("trial 1  started")
+        driver.wait_for("trial 1 +started")
         own.stop()
         time.sleep(2.0)
         own.start()
@@ -144,7 +144,7 @@ def node_lost(case: Case) -> None:
     try:
         address = next(line.strip() for line in nodes.stdout if line.count(":") == 1 and line.strip()[-1].isdigit())
         driver = case.start(resume=False, trial={"kind": "slow", "seconds": 1.0}, more=("--address", address))
-        driver.wait_for("trial 1  started")
+        driver.wait_for("trial 1 +started")
         nodes.stdin.write("now\n")
         nodes.stdin.flush()
         driver.wait(240)

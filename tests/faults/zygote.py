@@ -80,6 +80,7 @@ def child(asked: dict[str, Any]) -> int:
     out = os.open(asked["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(out, stream)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.update(asked["env"])
     os.chdir(asked["cwd"])
