@@ -16,7 +16,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 # An environment that happens to be active is not ours.
 unexport VIRTUAL_ENV
 
-.PHONY: help install run test check format bench bench-gpu plan-error replay ui
+.PHONY: help install run test check format bench bench-gpu plan-error replay faults-short faults load ui
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -61,6 +61,15 @@ plan-error: install ## what --dry-run predicts against what a study takes: the q
 replay: install ## which rungs, feedback and defaults serve, over recorded learning curves; writes docs/search.md
 	$(BIN)/python -m benchmarks.rungs
 	$(BIN)/python -m benchmarks.regret
+
+faults-short: install ## 44 injections into whole studies, in about ten minutes; ARGS="--only WORDS" picks some
+	$(BIN)/python tests/faults/injecting.py $(ARGS)
+
+faults: install ## the long form: every injection at more moments, on both runners, over more seeds
+	$(BIN)/python tests/faults/injecting.py --long $(ARGS)
+
+load: install ## what ledger, MLflow and registry bear, with exact counts
+	$(BIN)/python -m benchmarks.load $(ARGS)
 
 ui: install ## open the default MLflow store at http://127.0.0.1:5000
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db $(ARGS)

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from test_registry import template, tracking_server, uri
 
 from hpo.mlflow_client import open_client
@@ -231,6 +232,21 @@ def run_all(threads: list[threading.Thread]) -> None:
     for thread in threads:
         thread.join(timeout=120)
         assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("call", ["set_registered_model_alias", "set_model_version_tag"])
+def test_whoever_the_database_refuses_since_another_was_first_looks_again(client: MlflowClient, call: str) -> None:
+    name, refused = new_name(client), list[str]()
+
+    def step(point: str) -> None:
+        if point == call and not refused:
+            refused.append(point)
+            Succession(client, name).settle()  # the other one
+            raise MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: registered_model_aliases.name")
+
+    promote(Paced(client, step), name, 0.6)
+    assert refused
+    check(client, name)
 
 
 @pytest.fixture(scope="module")

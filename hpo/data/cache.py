@@ -50,13 +50,17 @@ def encode_splits(
     key: all that the result follows from (digests of data and tokenizer, the task).
     Errors: ServiceError where the cache cannot be written, and whatever `encode` raises.
     """
-    name = hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()
-    home = cache / name
+    home = home_of(cache, key)
     if not home.is_dir():
         with _own_folder(home) as folder:
             for split, table in splits.tables.items():
                 encode(table).save(_place(folder, split))
     return EncodedSplits(home / "search", None if splits.test is None else _place(home, "test"))
+
+
+def home_of(cache: Path, key: Mapping[str, str]) -> Path:
+    """The folder that holds what follows from `key`, once it is made."""
+    return cache / hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()
 
 
 def _place(folder: Path, split: str) -> Path:

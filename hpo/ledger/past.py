@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hpo.errors import ServiceError
 from hpo.ledger.entries import attributes_of, is_live, is_trial, part_of, record_of, run_of
 from hpo.ledger.fit import fit
-from hpo.ledger.generations import RUNS, SECONDS_USED, TAKEN, entry, latest_of
+from hpo.ledger.generations import NOTES, RUNS, SECONDS_USED, TAKEN, entry, latest_of
 from hpo.ledger.storage import LEDGER, is_unfinished
 from hpo.mlflow_client import without_password
 from hpo.objectives import Mode
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PastStudy:
-    """mode: of its leading metric. trials: those that were finished, by number. runs: the same over fresh
-    seeds. seconds_used: wall time of its drivers. taken_over: the sources that it is through with."""
+    """mode: of its leading metric. trials: those that were finished, by number. runs: the same over fresh seeds.
+    seconds_used: wall time of its drivers. taken_over: the sources that it is through with. running: trials that a
+    driver is at, or was when it was cut off; running_runs: how many over fresh seeds. has_changed: its space."""
 
     name: str
     mode: Mode
@@ -34,6 +35,9 @@ class PastStudy:
     runs: tuple[TrialRecord, ...] = ()
     seconds_used: float = 0.0
     taken_over: frozenset[str] = frozenset()
+    running: tuple[TrialRecord, ...] = ()
+    running_runs: int = 0
+    has_changed: bool = False
 
     @property
     def records(self) -> tuple[TrialRecord, ...]:
@@ -138,13 +142,14 @@ def _past(name: str, study: str, storage: "optuna.storages.BaseStorage") -> Past
     loaded = optuna.load_study(study_name=study, storage=storage)
     seeds, checkpoints = Seeds(init=0, order=0), Path()  # of no use to whoever reads only
     trials = [record_of(one, seeds, checkpoints) for one in loaded.get_trials(deepcopy=False) if is_trial(one)]
-    runs = [
+    all_runs = [
         run_of(one, seeds, checkpoints)
         for known in optuna.get_all_study_names(storage)
         if known == name + RUNS
         for one in optuna.load_study(study_name=known, storage=storage).get_trials(deepcopy=False)
-        if "hpo" in one.user_attrs and one.state.is_finished()
+        if "hpo" in one.user_attrs
     ]
+    runs = [run for run in all_runs if run.state.is_finished]
     mode: Mode = "max" if loaded.directions[0] is optuna.study.StudyDirection.MAXIMIZE else "min"
     said: Mapping[str, Any] = loaded.user_attrs
     return PastStudy(
@@ -154,4 +159,7 @@ def _past(name: str, study: str, storage: "optuna.storages.BaseStorage") -> Past
         tuple(runs),
         float(said.get(SECONDS_USED, 0.0)),
         frozenset(said.get(TAKEN, {})),
+        running=tuple(record for record in trials if record.state is TrialState.RUNNING),
+        running_runs=len(all_runs) - len(runs),
+        has_changed=bool(said.get(NOTES)),
     )

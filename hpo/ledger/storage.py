@@ -52,6 +52,18 @@ def is_unfinished(path: Path) -> bool:
         return False
 
 
+def damage(path: Path) -> str | None:
+    """What SQLite finds wrong with the pages of a ledger that no driver holds; None where it is whole, or not there."""
+    if not path.is_file():
+        return None
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            said = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
+    except sqlite3.Error as error:
+        return f"{path.name}: {error}"
+    return None if said == ["ok"] else f"{path.name}: {' '.join(said[0].split())}"
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """A database that can't be read or written is a service that is not there."""

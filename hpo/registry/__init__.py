@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from hpo import crash
 from hpo.errors import ModelError
 from hpo.mlflow_client import open_client, translated
 from hpo.records import Decision, Origin
@@ -196,6 +197,7 @@ class Registry:
                 )
                 self._create_model(name, words.of_model(name, json.loads(task.model_dump_json()), labels))
                 source = self._client.get_logged_model(logged).artifact_location
+                crash.at("promotion-model")
                 there = enter(source=source, model_id=logged)
             elif succession.read().chain.lost_to(int(there.version)) is None and (
                 (stored := version_of(there, None).decision) is None or _holds(stored, decision)
@@ -205,6 +207,7 @@ class Registry:
                 there = enter(source=there.source, model_id=model_id_of(there))
             else:
                 self._judge_again(there, {**_evidence(decision, origin), VERDICT: "keep"}, about)
+            crash.at("promotion-version")
             return self._give_alias(succession, there, decision, origin)
 
     def _give_alias(

@@ -11,11 +11,13 @@ person who moved the alias in the MLflow UI: a person's choice is kept, a lateco
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from hpo import crash
 from hpo.errors import ServiceError
 from hpo.registry.chain import Chain, Entry
 
@@ -81,11 +83,14 @@ class Succession:
                 return found
             if found.chain.alias == head.number:
                 since = datetime.now(UTC).isoformat(timespec="seconds")
-                self._client.set_model_version_tag(self.name, str(head.number), SINCE, since)
+                with _unless_another_did():
+                    self._client.set_model_version_tag(self.name, str(head.number), SINCE, since)
                 continue
             targets.append(str(head.number))
             self._client.set_registered_model_tag(self.name, mark, ",".join(targets))
-            self._client.set_registered_model_alias(self.name, CHAMPION, str(head.number))
+            with _unless_another_did():
+                self._client.set_registered_model_alias(self.name, CHAMPION, str(head.number))
+            crash.at("promotion-alias")
         raise self._restless()
 
     def enter(
@@ -116,7 +121,8 @@ class Succession:
             holder = int(model.aliases.get(CHALLENGER, 0)) if model else 0
             if holder >= number:
                 return holder == number
-            self._client.set_registered_model_alias(self.name, CHALLENGER, str(number))
+            with _unless_another_did():
+                self._client.set_registered_model_alias(self.name, CHALLENGER, str(number))
         raise self._restless()
 
     def _model(self) -> Any:
@@ -152,6 +158,19 @@ class Succession:
             f"the alias of {self.name} moved each of the {_ROUNDS} times that it was looked at; find out who else "
             "moves it, and repeat the command"
         )
+
+
+@contextmanager
+def _unless_another_did() -> Iterator[None]:
+    """Two that write the first alias or tag at once: MLflow inserts twice, and the database refuses the second. Whoever
+    is refused looks again."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if "IntegrityError" not in str(error):
+            raise
 
 
 def entry_of(version: "ModelVersion") -> Entry:

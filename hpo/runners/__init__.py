@@ -3,9 +3,14 @@
 A runner decides nothing: not what to try, not when to stop, not what a failure means.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, TypeAlias
 
-from hpo.records import Failure, Report, TrialConfig, Verdict
+from hpo.records import Failure, Objective, Report, TrialConfig, Verdict
+
+Pulse: TypeAlias = Callable[[TrialConfig], Path | None]
+"""The file that a trial touches while its steps go on."""
 
 
 class Search(Protocol):
@@ -33,3 +38,31 @@ class Search(Protocol):
         """This try of the trial is over. It may be given out again by `ask`. Of a trial that has finished: changes
         nothing."""
         ...
+
+
+class Runner(Protocol):
+    """Runs the trials of a search until it is exhausted or stopping."""
+
+    def run(self, search: Search) -> None: ...
+
+
+class Resources(Protocol):
+    """What one trial gets, as a space file says it."""
+
+    @property
+    def cpus(self) -> int: ...
+
+    @property
+    def gpus(self) -> float: ...
+
+    @property
+    def max_concurrent_trials(self) -> int | None: ...
+
+    @property
+    def silent_minutes(self) -> float | None: ...
+
+
+class MakesRunner(Protocol):
+    """address: of a running cluster."""
+
+    def __call__(self, objective: Objective, resources: Resources, address: str | None, pulse: Pulse) -> Runner: ...

@@ -7,20 +7,19 @@ every time and nothing of Tune's own state is ever read back. Only rooms below `
 import logging
 import os
 import secrets
-import shutil
 import signal
 import socket
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpo.errors import ServiceError
-from hpo.records import Objective, TrialConfig
-from hpo.runners import Search
+from hpo.records import Objective
+from hpo.runners import Pulse, Resources, Search
 from hpo.runners.machine import cores
+from hpo.runners.scratch import scratch
 from hpo.runners.watch import Watch
 
 SILENCE = {
@@ -63,15 +62,15 @@ class RayRunner:
     gpus: float = 0.0
     at_most: int | None = None
     address: str | None = None
-    pulse: Callable[[TrialConfig], Path | None] = lambda config: None
+    pulse: Pulse = lambda config: None
     silent_seconds: float | None = None
 
     def run(self, search: Search) -> None:
-        with _ray(self.address, self.cpus) as resources:
+        with _ray(self.address, self.cpus) as resources, scratch("hpo-tune-") as storage:
             slots = _slots(resources, self.cpus, self.gpus)
-            self._fit(search, min(slots, self.at_most or slots))
+            self._fit(search, min(slots, self.at_most or slots), str(storage))
 
-    def _fit(self, search: Search, slots: int) -> None:
+    def _fit(self, search: Search, slots: int, storage: str) -> None:
         import ray
         from ray import tune
 
@@ -79,7 +78,6 @@ class RayRunner:
 
         flights, faults = Flights(), Faults()
         watch = Watch(self.silent_seconds, self.pulse)
-        storage = tempfile.mkdtemp(prefix="hpo-tune-")
         try:
             tuner = tune.Tuner(
                 tune.with_resources(
@@ -104,20 +102,37 @@ class RayRunner:
             tuner.fit()
         except ray.exceptions.RayError as error:
             raise ServiceError(f"Ray broke off ({type(error).__name__}: {error}); continue with --resume") from error
-        finally:
-            shutil.rmtree(storage, ignore_errors=True)
         if faults.seen:
             raise faults.seen[0]
+
+
+def on_ray(objective: Objective, resources: Resources, address: str | None, pulse: Pulse) -> RayRunner:
+    """As a space file asks for it."""
+    return RayRunner(
+        objective,
+        cpus=resources.cpus,
+        gpus=resources.gpus,
+        at_most=resources.max_concurrent_trials,
+        address=address,
+        pulse=pulse,
+        silent_seconds=60.0 * resources.silent_minutes if resources.silent_minutes else None,
+    )
 
 
 @contextmanager
 def _ray(address: str | None, cpus: int) -> Iterator[Mapping[str, float]]:
     """A connection to Ray for as long as the context lasts; yields the resources there are."""
+    with scratch("hpo-ray-", Path("/tmp")) as folder, _connected(address, cpus, folder) as resources:
+        yield resources
+
+
+@contextmanager
+def _connected(address: str | None, cpus: int, folder: Path) -> Iterator[Mapping[str, float]]:
+    """folder: for a Ray of our own; with a short name, since its sockets' are limited to 107 bytes."""
     if address is not None:
         _reach(address)
     os.environ.update(SILENCE)
     os.environ.setdefault("RAY_AUTH_MODE", "token")
-    folder = Path(tempfile.mkdtemp(prefix="hpo-", dir="/tmp"))
     if address is None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -152,7 +167,6 @@ def _ray(address: str | None, cpus: int) -> Iterator[Mapping[str, float]]:
     finally:
         ray.shutdown()
         _handle(handlers)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _handle(handlers: Mapping[Any, Any]) -> None:

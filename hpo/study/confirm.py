@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hpo import crash
 from hpo.confirmation import Candidate, Race, Run
 from hpo.ledger import PARTS, part_of
 from hpo.ledger.seeds import SeedLedger
@@ -134,6 +135,7 @@ class Confirmation:
             return None
         number, replicate = due
         handle, record = self.ledger.start(self._trials[number], replicate)
+        crash.at("confirm-ask")
         micro_batch = self.retries.micro_batch(record)
         self._running[handle] = Running(record, dict(record.curve), micro_batch=micro_batch)
         self.emit(started_event(record, self.tags))
@@ -163,6 +165,7 @@ class Confirmation:
         running.costs = costs_of(report, running.costs)
         running.curve[part_of(report.progress) / PARTS] = value
         self.ledger.report(number, report.progress, value)
+        crash.at("confirm-report")
         told = self.told.setdefault((record.number, record.replicate), set())
         if report.step not in told:
             told.add(report.step)
@@ -226,6 +229,7 @@ class Confirmation:
             seconds=record.seconds,
             reason=reason,
         )
+        crash.at("confirm-tell")
         self._finished[run] = record
         self.forget(record.name)
         self.emit(finished_event(record))

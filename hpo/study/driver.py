@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from hpo import crash
 from hpo.config import StudyConfig
 from hpo.errors import NoTrialFinishedError, ServiceError
 from hpo.ledger import CHECKPOINTS, Ledger
@@ -33,7 +34,8 @@ from hpo.report.findings import Background
 from hpo.report.pages import write_report
 from hpo.report.screen import Screen, open_screen
 from hpo.report.summary import summary_text
-from hpo.runners.ray import RayRunner
+from hpo.runners import MakesRunner
+from hpo.runners.ray import on_ray
 from hpo.study import folder as study_folder
 from hpo.study import history
 from hpo.study.confirm import Confirmation, leaders
@@ -60,8 +62,10 @@ LEAVE_SECONDS = 10.0
 """The same for a driver that has to stop."""
 
 
-def run(config: StudyConfig, *, resume: bool = False, address: str | None = None) -> int:
+def run(config: StudyConfig, *, resume: bool = False, address: str | None = None, runner: MakesRunner = on_ray) -> int:
     """Run a study, or go on with it; returns the exit code (0, or 128 + the signal that stopped it).
+
+    runner: where its trials run.
 
     Raises HpoError for all that a user can do something about.
     """
@@ -73,6 +77,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         stack.enter_context(study_folder.disk_errors(folder))
         stack.enter_context(driver_lock(folder))
         stack.enter_context(study_folder.on_signal(study_folder.leave, deadline))
+        study_folder.remove_temporaries(folder)
         study_folder.check_unchanged(folder, config)
         before = read_study(folder, config.study, config.mode)
         ladder = Ladder.of(config.search.scheduler, config.space)
@@ -116,6 +121,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             screen.apply(event)
 
         tags = {f"hpo.{name}": value for name, value in prepared.facts.items()}
+        crash.at("resume")
         bookmarks = Bookmarks(folder / RUNNING)
         told = catch_up(spool, [*ledger.records(), *again], tags)
         search = StudySearch(
@@ -180,17 +186,10 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         if not study.exhausted:
             room = Room(folder, checkpoint_bytes(prepared.pretrained.folder), screen.say)
             with study_folder.on_signal(lambda number: _stop(study, screen, number), deadline), room.watched():
-                runner = RayRunner(
-                    prepared.objective(config, checkpoints, bookmarks.folder),
-                    cpus=config.resources.cpus,
-                    gpus=config.resources.gpus,
-                    at_most=config.resources.max_concurrent_trials,
-                    address=address,
-                    pulse=lambda own: bookmarks.pulse(own.name),
-                    silent_seconds=60.0 * silent if (silent := config.resources.silent_minutes) else None,
-                )
+                objective = prepared.objective(config, checkpoints, bookmarks.folder)
+                trials = runner(objective, config.resources, address, lambda own: bookmarks.pulse(own.name))
                 if room.wait_for_checkpoint(lambda: study.stopping):
-                    runner.run(WaitingForRoom(study, room))
+                    trials.run(WaitingForRoom(study, room))
         if study.stopped_by is not None:
             with suppress(ServiceError):  # a full disk takes no last word, and the ledger needs none
                 emit(StudyStopped(time=time.time(), reason=signal.Signals(study.stopped_by).name))
@@ -202,6 +201,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         background = Background.of(beginning, config.space.varying, ladder.fractions, ladder.level)
         files = write_report(folder, summary, search.records, background)
         emit(finished(summary, files))
+        crash.at("finish")
         if not spool.close(FLUSH_SECONDS):
             screen.say(f"MLflow has not taken everything yet ({spool.trouble}); it will with the next --resume")
         screen.close()

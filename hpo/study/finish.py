@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from hpo import crash
 from hpo.config import StudyConfig
 from hpo.encoded import Array, Encoded
 from hpo.errors import ModelError
@@ -102,6 +103,7 @@ class Finish:
                 "model_uri": version.uri if version else None,
             }
         )
+        crash.at("promotion-outcome")
         temporary = saved.with_name(f".{SAVED}.{os.getpid()}")
         with temporary.open("w", encoding="utf-8") as file:
             file.write(outcome.model_dump_json(indent=2))

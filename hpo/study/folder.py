@@ -6,6 +6,8 @@
 import errno
 import json
 import os
+import re
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +25,7 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 LEAVE_WITHIN = 28.0
 """Seconds between the first signal and the end of the process."""
 
+_TEMPORARY = re.compile(r"\..+\.\d+").fullmatch
 _MEANING = ("seed", "model", "task", "data")
 """Sections that decide, beside the metric, what a trial and its value mean. Any other may change from run to run."""
 
@@ -37,6 +40,20 @@ def claim(folder: Path, *, resume: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ServiceError(f"storage: {folder} can't be made ({error.strerror}); choose another --storage") from error
+
+
+def temporaries(*folders: Path) -> Iterator[Path]:
+    """Files and folders in them that somebody began to write, under `.NAME.PID`, and did not come to rename."""
+    return (own for folder in folders if folder.is_dir() for own in sorted(folder.iterdir()) if _TEMPORARY(own.name))
+
+
+def remove_temporaries(*folders: Path) -> None:
+    """Of a driver that was killed. For whoever holds the lock."""
+    for own in list(temporaries(*folders)):
+        if own.is_dir():
+            shutil.rmtree(own)
+        else:
+            own.unlink(missing_ok=True)
 
 
 def save(folder: Path, config: StudyConfig, facts: Mapping[str, str]) -> None:

@@ -118,10 +118,15 @@ def _encode(
             splits,
             encode,
             cache=cache,
-            key={
-                "data": splits.digest,
-                "tokenizer": tokenizer.digest,
-                "task": task.model_dump_json(),
-                "labels": "\n".join(labels),
-            },
+            key=encoded_key(splits.digest, tokenizer, task, labels),
         )
+
+
+def encoded_key(data_digest: str, tokenizer: Tokenizer, task: Task, labels: tuple[str, ...]) -> dict[str, str]:
+    """All that encoded rows follow from."""
+    return {
+        "data": data_digest,
+        "tokenizer": tokenizer.digest,
+        "task": task.model_dump_json(),
+        "labels": "\n".join(labels),
+    }

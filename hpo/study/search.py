@@ -4,12 +4,14 @@ Owns the order of things: the ledger first, since it is the truth; then the even
 on; then the disk. Everything it does with a report may come twice and then changes nothing.
 """
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hpo import crash
 from hpo.ledger import PARTS, Ledger, part_of
 from hpo.objectives import NO_LIMITS, Limits
 from hpo.records import (
@@ -29,7 +31,7 @@ from hpo.schedulers.base import has_reached
 from hpo.study.population import Population, exploited_at
 from hpo.study.retries import Retries, noted
 from hpo.study.steps import Ladder
-from hpo.study.trials import Running, costs_of, finished_event, ranked, started_event, totals_of
+from hpo.study.trials import Running, costs_of, finished_event, ranked, started_event, surplus, totals_of
 
 SPEND_EVERY = 30.0
 """Seconds of wall time that a crash may make a study forget, where its trials report that often."""
@@ -124,6 +126,7 @@ class StudySearch:
         if record is None:
             self._used_up = True
             return None
+        crash.at("after-ask")
         self._records[record.number] = record
         micro_batch = self.retries.micro_batch(record)
         epochs = self._epochs_before.pop(record.number, 0.0)  # spent once, however often a trial is begun
@@ -144,7 +147,12 @@ class StudySearch:
         running = self._running.get(number)
         if running is None:
             return Verdict.STOP
-        value = report.metrics[self.metric]
+        crash.at("before-report")
+        value = report.metrics.get(self.metric, math.nan)
+        if not math.isfinite(value):  # no ledger, scheduler or sampler makes sense of it
+            said = f"its {self.metric} is {value}" if self.metric in report.metrics else f"it reported no {self.metric}"
+            self._finish(running, TrialState.FAILED, f"{said} at {report.progress:.0%} of training")
+            return Verdict.STOP
         if running.best is None or self._sign * value > self._sign * running.best.metrics[self.metric]:
             running.best = report
         self._epochs_spent += max(0.0, report.metrics.get("epoch", 0.0) - running.epochs)
@@ -153,6 +161,7 @@ class StudySearch:
         running.costs = costs_of(report, running.costs)
         running.curve[part_of(report.progress) / PARTS] = value
         self.ledger.report(number, report.progress, value)
+        crash.at("after-report")
         told = self.told.setdefault(number, set())
         if report.step not in told:
             told.add(report.step)
@@ -198,6 +207,7 @@ class StudySearch:
         record, progress = running.record, part_of(report.progress) / PARTS
         before = record.answered.progress if record.answered else 0.0
         if self.ladder.reached(record.params, progress) > self.ladder.reached(record.params, before):
+            crash.at("at-rung")
             answered = Answered(progress=progress, steps=round(report.step / report.progress))
             record = record.model_copy(update={"answered": answered})
         if self._population and isinstance(verdict, Exploit) and not record.is_owed:
@@ -253,12 +263,14 @@ class StudySearch:
             seconds=record.seconds,
             reason=reason,
         )
+        crash.at("tell-mirror")
         self.spend()
         self._records[number] = record
         self._reached = self._reached or self._is_on_target(record)
         del self._running[number]
         self.forget(record.name)
         self.emit(finished_event(record))
+        crash.at("retain")
         if record.checkpoint is not None:
             self._retain()
         if self._population:
@@ -300,14 +312,8 @@ class StudySearch:
 
     def _retain(self) -> None:
         """Remove the checkpoints of all but the best few; those that are owed stay until the end."""
-        room = self.keep_bytes
-        for place, record in enumerate(self._ranked()):
-            if record.checkpoint is None or not record.checkpoint.is_dir():
-                continue
-            size = sum(file.stat().st_size for file in record.checkpoint.iterdir())
-            room -= size
-            if not record.is_owed and place > 0 and (place >= self.keep or room < 0):
-                shutil.rmtree(record.checkpoint)
+        for folder in surplus(self._ranked(), self.keep, self.keep_bytes):
+            shutil.rmtree(folder)
 
 
 def _was_answered(record: TrialRecord, progress: float) -> bool:

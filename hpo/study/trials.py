@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -146,10 +146,25 @@ def finished_event(record: TrialRecord) -> TrialFinished:
     )
 
 
-def remove_strangers(checkpoints: Path, records: Iterable[TrialRecord]) -> None:
-    """Remove folders that no finished trial points to: of trials that a crash cut off, of those that the space has no
-    room for any more, and temporary ones."""
+def surplus(best_first: Sequence[TrialRecord], keep: int, keep_bytes: int) -> Iterator[Path]:
+    """Folders of checkpoints that go beyond `keep` of the best, or beyond what they may take. Those that are owed stay,
+    and so does that of the best trial."""
+    room = keep_bytes
+    for place, record in enumerate(best_first):
+        if record.checkpoint is None or not record.checkpoint.is_dir():
+            continue
+        room -= sum(file.stat().st_size for file in record.checkpoint.iterdir())
+        if not record.is_owed and place > 0 and (place >= keep or room < 0):
+            yield record.checkpoint
+
+
+def strangers(checkpoints: Path, records: Iterable[TrialRecord]) -> Iterator[Path]:
+    """Folders that no finished trial points to: of trials that a crash cut off, of those that the space has no room for
+    any more, and temporary ones."""
     wanted = {record.checkpoint.name for record in records if record.checkpoint and not record.dropped}
-    for folder in checkpoints.glob("*"):
-        if folder.name not in wanted and folder.is_dir():
-            shutil.rmtree(folder)
+    return (folder for folder in checkpoints.glob("*") if folder.name not in wanted and folder.is_dir())
+
+
+def remove_strangers(checkpoints: Path, records: Iterable[TrialRecord]) -> None:
+    for folder in list(strangers(checkpoints, records)):
+        shutil.rmtree(folder)

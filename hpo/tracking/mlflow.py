@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpo import crash
 from hpo.errors import ServiceError
 from hpo.mlflow_client import open_client, sqlite_file, translated, view_path
 from hpo.records import (
@@ -184,8 +185,7 @@ class MlflowTracker:
         if not runs and link.parent_run_id and not self._lost:
             self._lost = True  # in memory only: who crashes here has to be told everything the next time
             raise ReplayNeededError(f"MLflow has no run of study {study.study!r} any more; it is told everything again")
-        if not self._provenance:
-            self._provenance = provenance()
+        self._provenance = self._provenance or provenance()
         if runs:
             parent = str(runs[0].info.run_id)
         else:
@@ -276,9 +276,9 @@ class MlflowTracker:
     def _create(self, number: int, time: float, tags: Mapping[str, str], name: str) -> str:
         study = self._study.study if self._study else ""
         common = {"hpo.trial": str(number), "hpo.study": study, "mlflow.runColor": run_color(number)}
-        run = self._client.create_run(
-            self._experiment_id, milliseconds(time), {**tags, **common, **self._provenance}, run_name=name
-        )
+        given = {**tags, **common, **self._provenance}
+        run = self._client.create_run(self._experiment_id, milliseconds(time), given, run_name=name)
+        crash.at("mirror-create")
         return str(run.info.run_id)
 
     def _search_all(self, parent: str) -> "list[Run]":

@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from hpo import crash
 from hpo.errors import ServiceError
 from hpo.records import AnyEvent, StudyStarted
 from hpo.tracking import ReplayNeededError, Tracker
@@ -174,6 +176,7 @@ class Spool:
         cursor = self._cursor
         if cursor == self._saved:
             return
+        crash.at("mirror-cursor")
         temporary = self._cursor_file.with_name(f".{CURSOR}.{os.getpid()}")
         with open(temporary, "w", encoding="ascii") as stream:
             stream.write(f"{cursor}\n")
@@ -231,3 +234,32 @@ def _read_cursor(file: Path, events: Path, end: int) -> int:
     with open(events, "rb") as stream:
         stream.seek(cursor - 1)
         return cursor if stream.read(1) == b"\n" else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What lies in a study's folder. wrong: a line that is no event, and what to do about it; events: those before it.
+    torn: bytes of a last line that a crash cut off. waiting: events that the tracker has not applied."""
+
+    events: tuple[AnyEvent, ...]
+    waiting: int = 0
+    torn: int = 0
+    wrong: str | None = None
+
+
+def read_log(folder: Path) -> Log:
+    """The events as they lie there; nothing is changed. Without a file there are none."""
+    path = folder / EVENTS
+    if not path.is_file():
+        return Log(())
+    with open(path, "rb") as stream:
+        whole = stream.read()
+    end = whole.rfind(b"\n") + 1
+    cursor = _read_cursor(folder / CURSOR, path, end)
+    events: list[AnyEvent] = []
+    try:
+        for _, event in _lines(path, 0, end):
+            events.append(event)
+    except ServiceError as error:
+        return Log(tuple(events), wrong=str(error))
+    return Log(tuple(events), whole.count(b"\n", cursor), len(whole) - end)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpo import crash
 from hpo.errors import ModelError
 from hpo.records import Record, Seeds
 from hpo.space import Scalar
@@ -60,6 +61,7 @@ def write(
     try:
         parts = {name: part.contiguous() for name, part in weights.items()}
         save_tensors(parts, temporary / "model.safetensors", {"format": "pt"})
+        crash.at("checkpoint")
         (temporary / "config.json").write_text(json.dumps(model_config, indent=2, sort_keys=True), encoding="utf-8")
         for pattern in TOKENIZER_FILES:
             for source in tokenizer_folder.glob(pattern):
@@ -77,6 +79,7 @@ def write(
         for path in temporary.iterdir():
             _fsync(path)
         _fsync(temporary)
+        crash.at("checkpoint-rename")
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
         _fsync(folder.parent)
@@ -127,6 +130,15 @@ def verify(folder: Path) -> Manifest:
         if sha256(path) != expected:
             raise ModelError(f"checkpoint {folder}: {name} differs from the manifest; the file is damaged")
     return manifest
+
+
+def labels_of(folder: Path) -> tuple[str, ...]:
+    """The names of its classes, in the order of their ids. Raises ModelError where its config can't be read."""
+    try:
+        names = json.loads((folder / "config.json").read_text(encoding="utf-8"))["id2label"]
+        return tuple(str(names[number]) for number in sorted(names, key=int))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"checkpoint {folder}: its config.json names no classes ({type(error).__name__})") from error
 
 
 def _fsync(path: Path) -> None:

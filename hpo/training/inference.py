@@ -1,5 +1,6 @@
 """Forward passes without gradients: logits for every row of a split, in the order of the rows."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import nn
 from hpo.encoded import Array, Encoded
 from hpo.errors import ModelError
 from hpo.training import batches, device
-from hpo.training.pretrained import quiet
+from hpo.training.pretrained import FORBIDDEN, quiet
 
 EVAL_TOKENS = 8_192
 """Padded tokens a batch: large enough to fill the units, small enough for a CPU's caches and any GPU's memory."""
@@ -53,13 +54,14 @@ def to_tensors(arrays: Mapping[str, Array], where: torch.device) -> dict[str, to
 def load(folder: Path, head: str, where: torch.device) -> nn.Module:
     """A finished model from a folder written by `save_pretrained` or by `checkpoint.write`.
 
-    Raises ModelError where its files are damaged, or are not those of such a model.
+    Raises ModelError where its files are damaged, are not those of such a model, or name code from elsewhere.
     """
     import transformers
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     quiet()
+    _refuse_foreign_code(folder)
     try:
         model: nn.Module = getattr(transformers, head).from_pretrained(
             folder, attn_implementation="sdpa", dtype=torch.float32, use_safetensors=True, trust_remote_code=False
@@ -71,6 +73,18 @@ def load(folder: Path, head: str, where: torch.device) -> nn.Module:
             "or name another model"
         ) from error
     return model.to(where).eval()
+
+
+def _refuse_foreign_code(folder: Path) -> None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # transformers says it better
+        return
+    for key in FORBIDDEN:
+        if key in config:
+            raise ModelError(
+                f"{folder}: its config.json has the key {key}, which runs code from elsewhere; name another"
+            )
 
 
 def pipeline(folder: Path, pipeline_task: str) -> object:

@@ -22,7 +22,8 @@ KNOWN_WEIGHTS = {
 
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model")
 _WANTED = ("config.json", "model.safetensors", *TOKENIZER_FILES)
-_FORBIDDEN = ("auto_map", "_attn_implementation_internal")
+FORBIDDEN = ("auto_map", "_attn_implementation_internal")
+"""Keys of a model's config.json that name code of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ def _refuse_foreign_code(folder: Path) -> None:
         raise ModelError(f"model.name: {folder} has no config.json; name a folder made by `save_pretrained`") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"model.name: {path} is not JSON ({error})") from error
-    for key in _FORBIDDEN:
+    for key in FORBIDDEN:
         if key in config:
             raise ModelError(f"model.name: {path} has the key {key}, which runs code from elsewhere; use another model")
 

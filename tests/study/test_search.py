@@ -1,5 +1,6 @@
 """What the study makes of reports: verdicts, states, budgets, and which checkpoints stay."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -288,3 +289,26 @@ def test_folders_that_no_trial_points_to_are_removed(make: MakeSearch, tmp_path:
         (tmp_path / "checkpoints" / name).mkdir()
     remove_strangers(tmp_path / "checkpoints", search.records)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["trial-0000"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "reason"),
+    [
+        ({"loss": math.nan}, "its loss is nan at 33% of training"),
+        ({"loss": -math.inf}, "its loss is -inf at 33% of training"),
+        ({"accuracy": 0.5}, "it reported no loss at 33% of training"),
+    ],
+)
+def test_a_trial_without_a_finite_value_fails_and_the_search_goes_on(
+    make: MakeSearch, metrics: dict[str, float], reason: str
+) -> None:
+    search = make("min", AshaConfig(reduction_factor=3, rungs=3))
+    config = search.ask()
+    assert config is not None
+    assert search.report(config.number, report(1, 0.5)) is Verdict.CONTINUE
+    assert search.report(config.number, Report(step=3, progress=3 / 9, metrics=metrics)) is Verdict.STOP
+    record = search.records[-1]
+    assert (record.state, record.value, record.reason) == (TrialState.FAILED, None, reason)
+    assert search.ledger.records() == search.records
+    finish(search, 0.4)
+    assert [own.number for own in ranked(search.records, "min")] == [1]

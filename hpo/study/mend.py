@@ -1,0 +1,85 @@
+"""Mends what a crash or an outage left behind, by the same acts as a driver that goes on: told, replayed, removed.
+
+Only of a study that no driver holds. Must not train, and must not touch what a trial has earned.
+"""
+
+import shutil
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+
+from hpo.invariants import Facts, Mend
+from hpo.invariants.mirror import doubled
+from hpo.ledger import Ledger
+from hpo.ledger.seeds import SeedLedger
+from hpo.records import StudyStopped, TrialRecord
+from hpo.registry import Registry
+from hpo.study import history
+from hpo.study.examine import Study, superfluous
+from hpo.study.folder import remove_temporaries
+from hpo.study.population import FOLDER as POPULATION
+from hpo.study.told import catch_up
+from hpo.study.trials import remove_strangers
+from hpo.tracking.mlflow import MlflowTracker
+from hpo.tracking.reading import remove_runs
+from hpo.tracking.spool import CURSOR, Spool
+
+FLUSH_SECONDS = 120.0
+
+SAID = "its driver was cut off; hpo.verify said so for it"
+
+
+def mend(study: Study, facts: Facts, asked: AbstractSet[Mend], saved: dict[str, str], now: float) -> str | None:
+    """Do what was asked for. saved: what the study was prepared from. now: the time that is told.
+
+    Returns what MLflow did not take, in words; None where it took everything. Raises ServiceError where the ledger, the
+    disk or the registry refuse.
+    """
+    if Mend.DISK in asked:
+        tidy(study, facts.best_first, facts.trials, facts.runs)
+    trouble = None
+    if asked & {Mend.EVENTS, Mend.MIRROR, Mend.DOUBLES}:
+        if Mend.DOUBLES in asked and facts.mirror is not None:
+            remove_runs(study.config.tracking.uri, [own.run_id for own in doubled(facts.mirror.runs)])
+        trouble = tell(study, facts, saved, now, replay=bool(asked & {Mend.MIRROR, Mend.DOUBLES}))
+    if Mend.ALIAS in asked and study.config.promotion is not None:
+        Registry(study.config.tracking.uri).standing(study.config.promotion.model)
+    return trouble
+
+
+def tidy(
+    study: Study, best_first: Iterable[TrialRecord], trials: Iterable[TrialRecord], runs: Iterable[TrialRecord]
+) -> None:
+    """Remove what nobody points to, what is more than was asked for, and half-written files."""
+    for folder in superfluous(study, best_first, list(runs)):
+        shutil.rmtree(folder)
+    remove_temporaries(study.folder, study.checkpoints, study.folder / POPULATION)
+    remove_strangers(study.checkpoints, [*trials, *runs])
+
+
+def tell(study: Study, facts: Facts, saved: dict[str, str], now: float, *, replay: bool) -> str | None:
+    """What the ledger has and the events have not; then, from the start where it was asked for, MLflow."""
+    config = study.config
+    ledger = Ledger(
+        study.folder,
+        study=config.study,
+        mode=config.mode,
+        space=config.space,
+        sampler=config.search.sampler,
+        seed=config.seed,
+        others={name: mode for name, mode in config.objectives.items() if name != config.metric},
+        defaults=history.TRAINED_WITHOUT,
+    )
+    again: list[TrialRecord] = []
+    if config.confirm is not None:
+        fresh = SeedLedger(study.folder, study=config.study, mode=config.mode, seed=config.seed)
+        again = list(fresh.finished().values())
+    if replay:
+        (study.folder / CURSOR).unlink(missing_ok=True)
+    spool = Spool(study.folder, lambda: MlflowTracker(config.tracking, study.folder))
+    try:
+        catch_up(spool, [*ledger.records(), *again], {f"hpo.{name}": value for name, value in saved.items()})
+        if facts.is_cut_off:
+            spool.append(StudyStopped(time=now, reason=SAID))
+    finally:
+        is_told = spool.close(FLUSH_SECONDS)
+    return None if is_told else f"MLflow has not taken everything ({spool.trouble})"

@@ -1,0 +1,111 @@
+"""What is run under faults: the commands of the product, with trials where the injection wants them.
+
+`run` is `python -m hpo.run` with another runner where it is asked for, and with trials that fail in a chosen way.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hpo import config
+from hpo.errors import HpoError
+from hpo.records import Objective, Report, TrialConfig
+from hpo.runners import Pulse, Resources, Runner
+from hpo.runners.inline import InlineRunner
+from hpo.runners.ray import on_ray
+
+
+def main(program: str, arguments: list[str], runner: str, trial: dict[str, Any] | None) -> int:
+    if program == "run":
+        return run(arguments, runner, Fault(**trial) if trial else None)
+    if program == "verify":
+        from hpo import verify
+
+        return verify.main(arguments)
+    raise ValueError(program)
+
+
+def run(arguments: list[str], runner: str, fault: "Fault | None") -> int:
+    """As `hpo.run.main`, without its help and its plan."""
+    from hpo.study import driver
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--space")
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--address")
+    given = parser.parse_args(arguments)
+
+    def made(objective: Objective, resources: Resources, address: str | None, pulse: Pulse) -> Runner:
+        trials = Faulty(objective, fault) if fault else objective
+        return InlineRunner(trials) if runner == "inline" else on_ray(trials, resources, address, pulse)
+
+    try:
+        loaded = config.load(Path(given.space), given.set)
+        return driver.run(loaded, resume=given.resume, address=given.address, runner=made)
+    except HpoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong in trial `number`, after its report number `after`. once: a file that is made when it has."""
+
+    kind: str
+    number: int = 1
+    after: int = 1
+    once: str = ""
+    seconds: float = 0.0
+
+    def strikes(self, number: int, reports: int) -> bool:
+        if (number, reports) != (self.number, self.after):
+            return False
+        if self.once:
+            try:
+                os.close(os.open(self.once, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return False
+        return True
+
+
+@dataclass(frozen=True)
+class Faulty:
+    """The trials of `objective`, one of which has a fault. pace: seconds that each report takes longer."""
+
+    objective: Objective
+    fault: Fault
+
+    def __call__(self, config: TrialConfig) -> Iterator[Report]:
+        for count, report in enumerate(self.objective(config), 1):
+            if self.fault.kind == "slow":
+                time.sleep(self.fault.seconds)
+            elif self.fault.strikes(config.number, count):
+                yield from self._strike(report)
+                continue
+            yield report
+
+    def _strike(self, report: Report) -> Iterator[Report]:
+        match self.fault.kind:
+            case "nan" | "inf":
+                yield replace(report, metrics={**report.metrics, "accuracy": float(self.fault.kind)})
+            case "missing":
+                yield replace(report, metrics={"loss": report.metrics["loss"]})
+            case "memory":
+                raise MemoryError("no memory is left")
+            case "cuda":
+                import torch
+
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            case "raise":
+                raise RuntimeError("something that nobody thought of")
+            case "kill":
+                os.kill(os.getpid(), 9)
+            case "hang":
+                time.sleep(self.fault.seconds)
+                yield report
