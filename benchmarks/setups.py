@@ -163,6 +163,7 @@ SETTINGS: dict[str, Arm] = {
     PLAIN: _changed(first=()),
     "no scheduler": _changed(first=(), scheduler=FifoConfig()),
     "random instead of TPE": _changed(first=(), sampler=RandomConfig()),
+    **{f"random_fraction {rho:g}": _changed(first=(), sampler=TpeConfig(random_fraction=rho)) for rho in (0.0, 0.4)},
     **{f"n_startup_trials {n}": _changed(first=(), sampler=TpeConfig(n_startup_trials=n)) for n in (4, 6, 12, 16)},
     **{
         f"{resource}, /{factor}, {rungs} rungs": _changed(

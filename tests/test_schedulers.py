@@ -56,7 +56,7 @@ def test_asha_lets_equals_go_on_together() -> None:
 
 
 def test_asha_stops_what_is_not_a_number() -> None:
-    assert AshaConfig().build(SPACE, 0).report(0, 1 / 9, float("nan")) is STOP
+    assert AshaConfig().build(SPACE, 0).report(0, 1 / 4, float("nan")) is STOP
 
 
 @pytest.mark.parametrize("config", get_args(get_args(Annotated[SchedulerUnion, None])[0]))

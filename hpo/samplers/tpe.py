@@ -1,5 +1,6 @@
 """Tree-structured Parzen estimator."""
 
+import random
 import warnings
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,6 +20,8 @@ class TpeConfig(SamplerConfig):
     groups of those that come together. n_startup_trials: random ones before the model is used. n_ei_candidates: draws
     among which expected improvement chooses. multivariate: models parameters together (Falkner et al., BOHB, ICML
     2018), else each by itself. constant_liar: takes trials that still run for bad ones, so that parallel trials differ.
+    random_fraction: so many of the later trials are random all the same, so that a model that a few noisy values led
+    astray finds back (rho of BOHB; what it is worth: docs/search.md).
     """
 
     type: Literal["tpe"] = "tpe"
@@ -26,12 +29,16 @@ class TpeConfig(SamplerConfig):
     n_ei_candidates: Annotated[int, Field(ge=1)] = 24
     multivariate: bool = True
     constant_liar: bool = True
+    random_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
 
     def build(self, space: SearchSpace, study_seed: int, trial_seed: int) -> "BaseSampler":
         from optuna.exceptions import ExperimentalWarning
-        from optuna.samplers import TPESampler
+        from optuna.samplers import RandomSampler, TPESampler
 
         from hpo.samplers.proposing import Replayed
+
+        if random.Random(f"random/{trial_seed}").random() < self.random_fraction:
+            return Replayed(lambda seed: RandomSampler(seed=seed), trial_seed)
 
         def make(seed: int) -> TPESampler:
             with warnings.catch_warnings():

@@ -15,11 +15,12 @@ class AshaConfig(SchedulerConfig):
     """Asynchronous successive halving, stopping variant. Li et al., MLSys 2020, arXiv:1810.05934.
 
     A trial that reaches a rung goes on if its value is among the best 1/reduction_factor of those that reached it.
-    The rungs lie at 1, 1/reduction_factor, 1/reduction_factor^2, ... of the resource, `rungs` of them.
+    The rungs lie at 1, 1/reduction_factor, 1/reduction_factor^2, ... of the resource, `rungs` of them. The defaults are
+    those that held on all recorded tasks: below a quarter of a trial's schedule a value says little (docs/search.md).
     """
 
     type: Literal["asha"] = "asha"
-    reduction_factor: Annotated[float, Field(gt=1.0, le=100.0)] = 3.0
+    reduction_factor: Annotated[float, Field(gt=1.0, le=100.0)] = 2.0
     rungs: Annotated[int, Field(ge=1, le=20)] = 3
     resource: Resource = "progress"
 
