@@ -71,11 +71,11 @@ class Ours:
         self._torch, self._set_rate = torch, loop.set_rate
         self.training = setup.objective()._prepare(trial(batch, **params))
         self.training.pace = pace  # type: ignore[assignment]
-        if compiled:
-            self.training.model.compile(dynamic=True)
         torch.manual_seed(2)
         self.training.model.train()
         self.take_step = loop.stepper(self.training)
+        if compiled:  # only now: the stepper tries the model out, which would compile it for evaluations
+            self.training.model.compile(dynamic=True)
         self._steps = self.training.steps()
         self._done = 0
         self._lengths = self.training.train.ragged["input_ids"].lengths
