@@ -56,7 +56,7 @@ class Setup:
 
 
 def trial(batch: int, epochs: int = EPOCHS, **params: Any) -> TrialConfig:
-    values = {"per_device_train_batch_size": batch, "learning_rate": 3e-5, "num_train_epochs": epochs, **params}
+    values = {"per_device_train_batch_size": batch, "learning_rate": 3e-5, "num_train_epochs": epochs} | params
     return TrialConfig(number=0, params=values, seeds=Seeds(init=1, order=2), keep_above=2.0)
 
 

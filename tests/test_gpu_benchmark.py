@@ -10,7 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # benchmarks are not installed with the package
 
-from benchmarks.gpu import flops_per_token, main, table
+from benchmarks.gpu import main
+from benchmarks.gpu_table import flops_per_token, table
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,6 +41,7 @@ def test_training_is_measured_where_nothing_but_torch_and_transformers_is_instal
     assert {one["what"] for one in found["errors"]} <= {"trainer, batch 4, preparing"}, done.stdout  # no accelerate
     assert {one["arm"] for one in found["measured"]} >= {"ours", "eager", "graphs", "shadow"}
     assert [one["count"] for one in found["processes"]] == [one["count"] for one in found["streams"]] == [1, 2]
+    assert [one["arm"] for one in found["fine_tuned"]] == ["eager", "ours"] * 2
     assert found["evaluated"]
     assert len(found["trials"]) == 2
     steps = len(found["curves"]["eager"])
