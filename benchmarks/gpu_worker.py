@@ -229,6 +229,7 @@ class Remote:
 
 
 def _serve(setup: Setup, connection: Connection) -> None:
+    multiprocessing.set_start_method("fork", force=True)  # else Trainer's loaders are spawned as this process was
     worker = Worker(setup)
     while True:
         try:
