@@ -2,7 +2,7 @@
 
     HPO_DATA=data python -m benchmarks.gpu --json gpu.json
 
-Owns the plan (what is measured, in which order, until when) and the tables. Every arm lives in a process of its own and
+Owns the plan: what is measured, in which order, until when. Every arm lives in a process of its own and
 is asked in turn, so that noise meets all alike and a crash costs one arm; all that is known so far is in the JSON file
 after every answer. Without a GPU `--tiny` goes the whole way with a model of two layers, in seconds.
 """
@@ -16,19 +16,17 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_arms import Setup
 from benchmarks.gpu_rows import vocabulary_size, write_rows
+from benchmarks.gpu_table import describe, table
 from benchmarks.gpu_worker import ARMS, Local, Remote
 
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-EPOCH = 67_349
-"""Rows of SST-2: an epoch over them is what trials are counted in."""
-
 Channel = Local | Remote
 
 
@@ -40,14 +38,16 @@ class Plan:
     batches: tuple[int, ...]
     minutes: float
     tiny: bool
-    steps: int = 120
-    seconds: float = 3.0
+    steps: int = 2_000
+    seconds: float = 1.5
     repetitions: int = 3
     together: tuple[int, ...] = (1, 2, 4, 8)
     peak_size: int = 8192
     curve_steps: int = 100
     rows: int | None = None
     short: int = 16_384
+    weights: Path | None = None
+    seeds: int = 5
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
@@ -55,9 +55,11 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     if unknown := {*arms} - {*ARMS}:
         raise SystemExit(f"--arms: {', '.join(sorted(unknown))} is unknown; there are {', '.join(ARMS)}")
     if arguments.tiny:
-        return Plan(arms, (4,), arguments.minutes, True, 6, 2.0, 1, (1, 2), 64, 6, rows=256, short=64)
+        plan = Plan(arms, (4,), arguments.minutes, True, 6, 2.0, 1, (1, 2), 64, 6, rows=256, short=64, seeds=2)
+        return dataclasses.replace(plan, weights=arguments.weights)
     batches = tuple(int(batch) for batch in arguments.batch.split(","))
-    return Plan(arms, batches, arguments.minutes, False, repetitions=arguments.repetitions)
+    repetitions, weights = arguments.repetitions, arguments.weights
+    return Plan(arms, batches, arguments.minutes, False, repetitions=repetitions, weights=weights)
 
 
 class Bench:
@@ -138,6 +140,9 @@ class Bench:
         self._arms(arms, order[0])
         self._evaluations(arms)
         self.attempt("loss curves", lambda: self._curves(aside, order[0]), 30)
+        if self.plan.weights is not None or self.plan.tiny:
+            weights = self.plan.weights or self.setup.folder / "model"
+            self.attempt("fine-tuning", lambda: self._fine_tune(aside, weights, order[0]), 45)
         for batch in order[1:]:
             self._arms(arms, batch)
         for channel in arms.values():
@@ -205,6 +210,20 @@ class Bench:
                     f"eager {statistics.mean(curves['eager'][-10:]):.4f}"
                 )
 
+    def _fine_tune(self, channel: Channel, weights: Path, batch: int) -> None:
+        """Whether ours ends where the eager loop ends: the same trials from real weights, over some seeds."""
+        accuracies: dict[str, list[float]] = {"eager": [], "ours": []}
+        for seed in range(self.plan.seeds):
+            for arm, own in accuracies.items():
+                found = channel.ask("fine_tune", 60, arm=arm, weights=weights, seed=seed, batch=batch)
+                own.append(found["accuracy"])
+                self.add("fine_tuned", {"arm": arm, "seed": seed, **found})
+        for arm, own in accuracies.items():
+            self.say(f"fine-tuned, {arm}: accuracy {statistics.mean(own):.4f}, {' '.join(f'{one:.4f}' for one in own)}")
+        apart = [ours - eager for ours, eager in zip(accuracies["ours"], accuracies["eager"], strict=True)]
+        error = statistics.stdev(apart) / len(apart) ** 0.5
+        self.say(f"ours less eager, the same seeds: {statistics.mean(apart):+.4f}, standard error {error:.4f}")
+
     def _evaluations(self, arms: dict[str, Channel]) -> None:
         for repetition in range(self.plan.repetitions):
             for arm, channel in arms.items():
@@ -230,7 +249,7 @@ class Bench:
     def _streams(self, channel: Channel, batch: int) -> None:
         for count in self.plan.together:
             channel.ask("prepare_streams", 90, count=count, batch=batch, arm="ours")
-            found = channel.ask("measure_streams", 60, steps=10 * self.plan.steps, seconds=self.plan.seconds)
+            found = channel.ask("measure_streams", 60, steps=100_000, seconds=self.plan.seconds)
             rate = found["sentences"] / found["seconds"]
             self.add("streams", {"count": count, "batch": batch, "rate": rate})
             self.say(f"{count} trainings in one process, batch {batch}: {rate:,.0f} sentences/s together")
@@ -272,51 +291,6 @@ class Bench:
         print("\n" + table(self.found, self.setup.shape, batch) + "\n", flush=True)
 
 
-def describe(ready: dict[str, Any]) -> str:
-    memory = f", {ready['peak_bytes'] / 2**30:.2f} GiB at most" if "peak_bytes" in ready else ""
-    graphs = f", {ready['captured']} lengths captured" if ready["captured"] else ""
-    broken = f", NOT CAPTURED ({ready['broken']})" if ready["broken"] else ""
-    precision = "bfloat16" if ready["bf16"] else "float32"
-    return (
-        f"{', '.join([ready['stepper'], *ready['parts'], precision])}, built in {ready['build_seconds']:.1f} s, "
-        f"warm in {ready['warm_seconds']:.1f} s{graphs}{broken}{memory}"
-    )
-
-
-def flops_per_token(shape: dict[str, int]) -> float:
-    """Forward and backward through the matrices of the layers: 6 a weight. Attention and embeddings left out."""
-    width, inner = shape["hidden_size"], shape["intermediate_size"]
-    return 6.0 * shape["num_hidden_layers"] * (4 * width**2 + 2 * width * inner)
-
-
-def table(found: dict[str, Any], shape: dict[str, int], batch: int) -> str:
-    """One line an arm: least, median and most of its repetitions."""
-    lines = [
-        f"| batch {batch} | sentences/s | ms a step | MFU on useful tokens | peak GiB | epochs of SST-2 an hour | x |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    rates: dict[str, list[float]] = {}
-    for arm in dict.fromkeys(one["arm"] for one in found["measured"] if one["batch"] == batch):
-        own = [one for one in found["measured"] if one["arm"] == arm and one["batch"] == batch]
-        rates[arm] = [one["sentences"] / one["seconds"] for one in own]
-        steps = [1e3 * one["seconds"] / one["steps"] for one in own]
-        useful = [one["tokens"] / one["seconds"] * flops_per_token(shape) / found["peak_flops"] for one in own]
-        memory = [one["peak_bytes"] for one in found["prepared"] if one["arm"] == arm and one["batch"] == batch
-                  and "peak_bytes" in one]  # fmt: skip
-        lines.append(
-            f"| {arm} | {spread(rates[arm], ',.0f')} | {spread(steps, '.2f')} | {spread(useful, '.1%')} | "
-            f"{f'{max(memory) / 2**30:.2f}' if memory else '-'} | "
-            f"{3600 * statistics.median(rates[arm]) / EPOCH:,.0f} | {{{arm}}} |"
-        )
-    baseline = statistics.median(rates.get("trainer") or rates.get("eager") or [1.0])
-    ratios = {arm: f"{statistics.median(own) / baseline:.2f}" for arm, own in rates.items()}
-    return "\n".join([*lines[:2], *(line.format(**ratios) for line in lines[2:])])
-
-
-def spread(values: Sequence[float], form: str) -> str:
-    return " / ".join(format(value, form) for value in (min(values), statistics.median(values), max(values)))
-
-
 def has_gpu() -> bool:
     """Asked without starting CUDA in this process: the workers are to have the card."""
     import torch
@@ -327,9 +301,11 @@ def has_gpu() -> bool:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="Training speed on a GPU.")
     parser.add_argument("--minutes", type=float, default=8.0, help="no new part is begun after them (8)")
-    parser.add_argument("--arms", default=",".join(ARMS), help=f"comma-separated, of {', '.join(ARMS)}")
+    usual = ",".join(arm for arm in ARMS if arm != "fused")  # which is what ours is on a GPU
+    parser.add_argument("--arms", default=usual, help=f"comma-separated, of {', '.join(ARMS)} (all but fused)")
     parser.add_argument("--batch", default="16,32,64", help="comma-separated batch sizes (16,32,64)")
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--weights", type=Path, help="folder of a BERT with bert-base-uncased's words, to fine-tune")
     parser.add_argument("--json", type=Path, help="file for all figures, rewritten after every one")
     parser.add_argument("--tiny", action="store_true", help="two layers, few steps, on any machine")
     options = parser.parse_args(arguments)

@@ -56,7 +56,7 @@ class Setup:
 
 
 def trial(batch: int, epochs: int = EPOCHS, **params: Any) -> TrialConfig:
-    values = {"per_device_train_batch_size": batch, "learning_rate": 3e-5, "num_train_epochs": epochs, **params}
+    values = {"per_device_train_batch_size": batch, "learning_rate": 3e-5, "num_train_epochs": epochs} | params
     return TrialConfig(number=0, params=values, seeds=Seeds(init=1, order=2), keep_above=2.0)
 
 
@@ -71,11 +71,11 @@ class Ours:
         self._torch, self._set_rate = torch, loop.set_rate
         self.training = setup.objective()._prepare(trial(batch, **params))
         self.training.pace = pace  # type: ignore[assignment]
-        if compiled:
-            self.training.model.compile(dynamic=True)
         torch.manual_seed(2)
         self.training.model.train()
         self.take_step = loop.stepper(self.training)
+        if compiled:  # only now: the stepper tries the model out, which would compile it for evaluations
+            self.training.model.compile(dynamic=True)
         self._steps = self.training.steps()
         self._done = 0
         self._lengths = self.training.train.ragged["input_ids"].lengths

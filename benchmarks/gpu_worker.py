@@ -3,14 +3,17 @@
 A question that goes wrong is answered with its traceback, and costs the arm that it was about. Must not know tables.
 """
 
+import dataclasses
 import multiprocessing
 import os
 import time
 import traceback
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_arms import Huggingface, Ours, Setup, _now, trial
+from hpo.records import Seeds
 
 PACES = {
     "ours": None,
@@ -155,6 +158,22 @@ class Worker:
         last = list(self._short(trial(batch, epochs=1)))[-1]
         return {"seconds": _now() - started, **last.metrics}
 
+    def fine_tune(self, arm: str, weights: Path, seed: int, batch: int) -> dict[str, float]:
+        """A trial of one epoch over the short data from real weights, its steps taken as the arm takes them."""
+        from hpo.training import graphs
+
+        self.release()
+        kind = "cuda" if self._setup.gpu else "cpu"
+        usual = graphs.PACES[kind]
+        graphs.PACES[kind] = PACES[arm] or usual
+        try:
+            objective = dataclasses.replace(self._setup.objective("short"), model=weights)
+            config = trial(batch, epochs=1, learning_rate=1e-4)
+            config = dataclasses.replace(config, seeds=Seeds(init=seed, order=100 + seed))
+            return dict(list(objective(config))[-1].metrics)
+        finally:
+            graphs.PACES[kind] = usual
+
 
 class Local:
     """Asks a worker in this process."""
@@ -210,6 +229,7 @@ class Remote:
 
 
 def _serve(setup: Setup, connection: Connection) -> None:
+    multiprocessing.set_start_method("fork", force=True)  # else Trainer's loaders are spawned as this process was
     worker = Worker(setup)
     while True:
         try:

@@ -10,7 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # benchmarks are not installed with the package
 
-from benchmarks.gpu import flops_per_token, main, table
+from benchmarks.gpu import main
+from benchmarks.gpu_table import flops_per_token, table
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,12 +35,13 @@ def test_training_is_measured_where_nothing_but_torch_and_transformers_is_instal
     environment.pop("HPO_DATA", None)
     arms = "ours,eager,graphs,shadow,trainer"
     command = [sys.executable, "-m", "benchmarks.gpu", "--tiny", "--arms", arms, "--json", str(tmp_path / "gpu.json")]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert {one["what"] for one in found["errors"]} <= {"trainer, batch 4, preparing"}, done.stdout  # no accelerate
     assert {one["arm"] for one in found["measured"]} >= {"ours", "eager", "graphs", "shadow"}
     assert [one["count"] for one in found["processes"]] == [one["count"] for one in found["streams"]] == [1, 2]
+    assert [one["arm"] for one in found["fine_tuned"]] == ["eager", "ours"] * 2
     assert found["evaluated"]
     assert len(found["trials"]) == 2
     steps = len(found["curves"]["eager"])
