@@ -9,9 +9,11 @@ before the alias moves and until the writer has looked again, so a writer that c
 person who moved the alias in the MLflow UI: a person's choice is kept, a latecomer's is mended by whoever looks next.
 """
 
+import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -81,11 +83,13 @@ class Succession:
                 return found
             if found.chain.alias == head.number:
                 since = datetime.now(UTC).isoformat(timespec="seconds")
-                self._client.set_model_version_tag(self.name, str(head.number), SINCE, since)
+                with _unless_there_already():
+                    self._client.set_model_version_tag(self.name, str(head.number), SINCE, since)
                 continue
             targets.append(str(head.number))
             self._client.set_registered_model_tag(self.name, mark, ",".join(targets))
-            self._client.set_registered_model_alias(self.name, CHAMPION, str(head.number))
+            with _unless_there_already():
+                self._client.set_registered_model_alias(self.name, CHAMPION, str(head.number))
         raise self._restless()
 
     def enter(
@@ -116,7 +120,8 @@ class Succession:
             holder = int(model.aliases.get(CHALLENGER, 0)) if model else 0
             if holder >= number:
                 return holder == number
-            self._client.set_registered_model_alias(self.name, CHALLENGER, str(number))
+            with _unless_there_already():
+                self._client.set_registered_model_alias(self.name, CHALLENGER, str(number))
         raise self._restless()
 
     def _model(self) -> Any:
@@ -152,6 +157,19 @@ class Succession:
             f"the alias of {self.name} moved each of the {_ROUNDS} times that it was looked at; find out who else "
             "moves it, and repeat the command"
         )
+
+
+@contextmanager
+def _unless_there_already() -> Iterator[None]:
+    """MLflow reads a row and then inserts it, so of two that write the same one at the same moment one is refused by
+    the database. Whoever was refused looks again."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST" or not re.search("unique|duplicate", str(error), re.IGNORECASE):
+            raise
 
 
 def entry_of(version: "ModelVersion") -> Entry:

@@ -1,4 +1,4 @@
-"""A real MLflow to try on: an SQLite store copied from a template, and a server process on a loopback port."""
+"""A real MLflow server to try on, as a process on a loopback port; and the events of a study."""
 
 import os
 import shutil
@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from hpo.mlflow_client import open_client
 from hpo.records import (
     AnyEvent,
     DatasetRecord,
@@ -25,21 +24,6 @@ from hpo.records import (
     TrialStarted,
     TrialState,
 )
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store: making one takes seconds, copying it none."""
-    database = tmp_path_factory.mktemp("template") / "mlflow.db"
-    open_client(f"sqlite:///{database}")
-    return database
-
-
-@pytest.fixture
-def store(template: Path, tmp_path: Path) -> str:
-    """The uri of an empty SQLite store of this test's own."""
-    shutil.copy(template, tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
 class Server:
@@ -63,7 +47,7 @@ class Server:
                 command, stdout=log, stderr=log, env=environment, start_new_session=True, cwd=self._folder
             )
 
-    def wait(self, seconds: float = 60.0) -> None:
+    def wait(self, seconds: float = 120.0) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
@@ -81,9 +65,9 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def server(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    shutil.copy(template, folder / "mlflow.db")
+    shutil.copy(store_template, folder / "mlflow.db")
     own = Server(folder)
     own.start()
     try:
