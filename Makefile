@@ -9,6 +9,8 @@ STAMP := .venv/.installed
 # The uv of this machine, else one of our own beside the environment.
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 SPACE ?= spaces/quickstart.yaml
+# Processes that share the tests out; a test may start a Ray of two workers, about 3 GB.
+WORKERS ?= 2
 ARGS ?=
 PYTHON_FILES := hpo tests benchmarks
 
@@ -34,8 +36,8 @@ $(STAMP): pyproject.toml uv.lock | $(UV)
 run: install ## search the space SPACE=... (spaces/quickstart.yaml); ARGS="..." goes to the command
 	$(BIN)/python -m hpo.run --space $(SPACE) --resume $(ARGS)
 
-test: check ## everything that must hold: the checks, then all tests with coverage; ARGS="..." goes to pytest
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+test: check ## everything that must hold: the checks, then all tests with coverage, WORKERS=2 at a time; ARGS="..." goes to pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 check: install ## lint, format, types, architecture, notebooks
 	$(BIN)/ruff check $(PYTHON_FILES)

@@ -1,7 +1,8 @@
-"""Fixtures for all rooms: the published data sets, and a Hugging Face Hub on the loopback."""
+"""Fixtures for all rooms: an empty MLflow store, the published data sets, and a Hugging Face Hub on the loopback."""
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,11 +11,25 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch at import: small models gain nothing by more
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 ServeHub = Callable[..., AbstractContextManager[str]]
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "plot", "a", "the", "very", "was", "it"]
+
+
+SHARED = ("answers", "serve_hub", "server", "source")
+"""Fixtures that take long to make and last: under pytest-xdist, the tests that share one go to the same worker."""
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in SHARED:
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +53,23 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     BertModel(config).save_pretrained(folder)
     BertTokenizerFast(vocab={word: place for place, word in enumerate(WORDS)}).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow store: making one takes seconds, copying it none."""
+    from hpo.mlflow_client import open_client
+
+    database = tmp_path_factory.mktemp("template") / "mlflow.db"
+    open_client(f"sqlite:///{database}")
+    return database
+
+
+@pytest.fixture
+def store(store_template: Path, tmp_path: Path) -> str:
+    """The uri of an empty SQLite store of this test's own."""
+    shutil.copy(store_template, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
 @pytest.fixture(scope="session")

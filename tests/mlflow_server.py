@@ -32,7 +32,7 @@ class Server:
                 command, stdout=log, stderr=log, env=environment, start_new_session=True, cwd=self._folder
             )
 
-    def wait(self, seconds: float = 60.0) -> None:
+    def wait(self, seconds: float = 120.0) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:

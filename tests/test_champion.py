@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from test_registry import template, uri
+from test_registry import uri
 from test_registry_races import at, client
 
 from hpo import champion
@@ -15,7 +15,7 @@ from hpo.registry import Registry
 from hpo.registry.succession import Succession
 from hpo.registry.version import DECISION, ORIGIN
 
-__all__ = ["at", "client", "template", "uri"]
+__all__ = ["at", "client", "uri"]
 
 SEEDS = Confirmed(number=4, origin="tpe", first=0.91, values=(0.9, 0.88), mean=0.89)
 

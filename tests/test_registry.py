@@ -34,21 +34,13 @@ PAIRS = [("this film was great", "a good movie"), ("what a boring plot", "great"
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    database = tmp_path_factory.mktemp("registry") / "mlflow.db"
-    open_client(f"sqlite:///{database}")
-    return database
-
-
-@pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bert(tmp_path_factory.mktemp("classifier") / "checkpoint")
 
 
 @pytest.fixture
-def uri(template: Path, tmp_path: Path) -> str:
-    shutil.copy(template, tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+def uri(store: str) -> str:
+    return store
 
 
 @pytest.fixture
@@ -258,8 +250,10 @@ def test_a_store_that_does_not_answer_is_no_verdict_on_its_model(
 
 
 @pytest.mark.service
-def test_a_server_that_dies_is_no_verdict_and_its_missing_files_are(classifier: Path, tmp_path: Path) -> None:
-    with tracking_server(tmp_path) as (uri, stop):
+def test_a_server_that_dies_is_no_verdict_and_its_missing_files_are(
+    store_template: Path, classifier: Path, tmp_path: Path
+) -> None:
+    with tracking_server(store_template, tmp_path) as (uri, stop):
         client = open_client(uri)
         run = client.create_run(client.create_experiment("toy"))
         version, registry = register(uri, run.info.run_id, classifier), Registry(uri)
@@ -459,8 +453,9 @@ def test_registering_needs_no_network_and_says_nothing(
 
 
 @contextlib.contextmanager
-def tracking_server(folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Its address, and what kills it."""
+def tracking_server(store_template: Path, folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Over a copy of the store `store_template`. Yields its address, and what kills it."""
+    shutil.copy(store_template, folder / "mlflow.db")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -487,7 +482,7 @@ def started(
         process.wait()
 
     try:
-        deadline = time.monotonic() + 40.0
+        deadline = time.monotonic() + 120.0
         while True:
             try:
                 with urllib.request.urlopen(answers_at, timeout=1):

@@ -9,6 +9,7 @@ before the alias moves and until the writer has looked again, so a writer that c
 person who moved the alias in the MLflow UI: a person's choice is kept, a latecomer's is mended by whoever looks next.
 """
 
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -169,7 +170,7 @@ def _unless_another_did() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        if "IntegrityError" not in str(error):
+        if not re.search("IntegrityError|UniqueViolation", str(error)):
             raise
 
 

@@ -1,4 +1,4 @@
-"""A real MLflow to try on: an SQLite store copied from a template, and a server."""
+"""A real MLflow server to try on, and the events of a study."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from mlflow_server import Server
 
-from hpo.mlflow_client import open_client
 from hpo.records import (
     AnyEvent,
     DatasetRecord,
@@ -21,24 +20,9 @@ from hpo.records import (
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store: making one takes seconds, copying it none."""
-    database = tmp_path_factory.mktemp("template") / "mlflow.db"
-    open_client(f"sqlite:///{database}")
-    return database
-
-
-@pytest.fixture
-def store(template: Path, tmp_path: Path) -> str:
-    """The uri of an empty SQLite store of this test's own."""
-    shutil.copy(template, tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path / 'mlflow.db'}"
-
-
-@pytest.fixture(scope="session")
-def server(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    shutil.copy(template, folder / "mlflow.db")
+    shutil.copy(store_template, folder / "mlflow.db")
     own = Server(folder)
     own.start()
     try:
