@@ -33,6 +33,7 @@ SILENCE = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "30",
 }
 """Read by Ray at import. Its snapshots are rare since nothing of them is ever used; a preempted trial is told to the
@@ -126,6 +127,7 @@ def _ray(address: str | None, cpus: int) -> Iterator[Mapping[str, float]]:
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it tells of every trial that failed; so does the search
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address is None:
