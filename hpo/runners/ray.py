@@ -11,17 +11,17 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpo.errors import ServiceError
-from hpo.records import Objective, TrialConfig
+from hpo.records import Objective
 from hpo.runners import Search
 from hpo.runners.machine import cores
-from hpo.runners.watch import Watch
+from hpo.runners.watch import ShowsLife, Watch
 
 SILENCE = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -55,8 +55,7 @@ class RayRunner:
     """at_most: so many trials at a time, or as many as the machine or cluster has resources for if they are fewer.
 
     address: of a running cluster; None starts a Ray of our own on this machine, with token authentication, no
-    dashboard, and ends it afterwards. pulse, silent_seconds: the file that a trial touches while its steps go on, and
-    after how long a silence it is ended; as in `watch`.
+    dashboard, and ends it afterwards. silent_seconds: after how long a silence a trial is ended; as in `watch`.
     """
 
     objective: Objective
@@ -64,7 +63,6 @@ class RayRunner:
     gpus: float = 0.0
     at_most: int | None = None
     address: str | None = None
-    pulse: Callable[[TrialConfig], Path | None] = lambda config: None
     silent_seconds: float | None = None
 
     def run(self, search: Search) -> None:
@@ -79,7 +77,9 @@ class RayRunner:
         from hpo.runners.tune_bridge import EachOnce, Faults, Flights, LedgerSearcher, Reports, TrialActor
 
         flights, faults = Flights(), Faults()
-        watch = Watch(self.silent_seconds, self.pulse)
+        watch = Watch(self.silent_seconds)
+        if isinstance(self.objective, ShowsLife):
+            watch.pulse = self.objective.pulse
         storage = tempfile.mkdtemp(prefix="hpo-tune-")
         try:
             tuner = tune.Tuner(

@@ -186,7 +186,6 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
                     gpus=config.resources.gpus,
                     at_most=config.resources.max_concurrent_trials,
                     address=address,
-                    pulse=lambda own: bookmarks.pulse(own.name),
                     silent_seconds=60.0 * silent if (silent := config.resources.silent_minutes) else None,
                 )
                 if room.wait_for_checkpoint(lambda: study.stopping):
