@@ -5,6 +5,7 @@ or tell anything.
 """
 
 import errno
+import re
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ _OUT_OF_MEMORY = (
 _KILLED_FOR_MEMORY = ("running low on memory", "Memory on the node", "NODE_OUT_OF_MEMORY")
 """Not `OOM`: Ray names it among the things that may be behind any death."""
 
+_DETAIL = re.compile(r"Worker exit detail: ([^\n]{1,200}?)\.?(?: Some common causes|\n|$)")
+_MEMORY = re.compile(r"Memory on the node[^\n]*? was ([^\n]{1,100})")
 _NODE_LOST = ("node has died", "node died", "node was terminated", "The node has been removed", "NodeDiedError")
 
 
@@ -69,11 +72,15 @@ def failure_of(error: BaseException) -> Failure:
 def death_of(said: str, *, preempted: bool = False) -> Failure:
     """What the death of a trial's process means, by what the cluster says of it."""
     lines = [line.strip() for line in said.strip().splitlines() if line.strip()] or ["nobody knows why"]
+    detail = _DETAIL.search(said)
+    where = "".join(f", {name} {found[1]}" for name in ("pid", "ip") if (found := re.search(rf"\b{name}: (\S+)", said)))
+    reason = f"{detail[1] if detail else lines[-1]}{where}"
     if preempted or any(words in said for words in _NODE_LOST):
-        return Failure(kind=FailureKind.PREEMPTED, reason=lines[-1])
+        return Failure(kind=FailureKind.PREEMPTED, reason=reason)
     if any(words in said for words in _KILLED_FOR_MEMORY):
-        return Failure(kind=FailureKind.OUT_OF_MEMORY, reason=lines[-1])
-    return Failure(kind=FailureKind.LOST, reason=lines[-1])
+        used = _MEMORY.search(said)
+        return Failure(kind=FailureKind.OUT_OF_MEMORY, reason=f"memory of its machine: {used[1]}" if used else reason)
+    return Failure(kind=FailureKind.LOST, reason=reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,10 @@ class TrialObjective:
         device.release()
         raise OutOfMemoryError(said)
 
+    def pulse(self, config: TrialConfig) -> Path | None:
+        """The file that a trial touches while its steps go on."""
+        return Bookmarks(self.running).pulse(config.name) if self.running else None
+
     def _train_and_report(self, config: TrialConfig) -> Iterator[Report]:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         from hpo.training import device, liveness, loop, population
@@ -75,7 +79,7 @@ class TrialObjective:
 
         device.cap_threads(self.cpus)
         marks = Bookmarks(self.running) if self.running else None
-        keeper = Keeper(config, marks, self.bookmark_seconds, Pulse(marks.pulse(config.name) if marks else None))
+        keeper = Keeper(config, marks, self.bookmark_seconds, Pulse(self.pulse(config)))
         keeper.pulse()
         training = self._prepare(config)
         training.collate = alive(training.collate, keeper.pulse)  # in evaluations, too

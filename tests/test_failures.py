@@ -60,9 +60,31 @@ def test_a_death_has_the_class_that_the_cluster_says() -> None:
     assert death_of("The actor died unexpectedly before finishing this task.").kind is FailureKind.LOST
     assert death_of("anything", preempted=True).kind is FailureKind.PREEMPTED
     assert death_of("The actor died because its node has died. Node Id: 3").kind is FailureKind.PREEMPTED
-    killed = "Task was killed due to the node running low on memory.\nMemory on the node was 15 GB / 16 GB"
-    assert death_of(killed).kind is FailureKind.OUT_OF_MEMORY
+    killed = (
+        "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 192.0.2.2, ID: 746d) "
+    )
+    death = death_of(
+        f"{killed}was 13.19GB used / 23.54GB limit (0.56)\nOOM kill reason: Memory usage exceeded threshold"
+    )
+    assert death.kind is FailureKind.OUT_OF_MEMORY
+    assert death.reason == "memory of its machine: 13.19GB used / 23.54GB limit (0.56)"
     assert death_of("").reason == "nobody knows why"
+
+
+RAY = """The actor died unexpectedly before finishing this task.
+\tclass_name: with_resources.<locals>.ResourceTrainable
+\tpid: 28269
+\tip: 192.0.2.2
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker \
+unexpectedly exits with a connection error code 2. End of file. Some common causes include: (1) the process was killed \
+by the OOM killer due to high memory usage, (2) ray stop --force was called"""
+
+
+def test_of_all_that_ray_says_the_one_thing_that_it_knows_is_kept() -> None:
+    death = death_of(RAY)
+    assert death.kind is FailureKind.LOST  # whatever else it names
+    reason = "Worker unexpectedly exits with a connection error code 2. End of file, pid 28269, ip 192.0.2.2"
+    assert death.reason == reason
 
 
 @pytest.mark.parametrize("kind", [*FailureKind])

@@ -15,7 +15,7 @@ from films import write_films
 
 from hpo import config, verify
 from hpo.records import Objective
-from hpo.runners import Pulse, Resources, Runner
+from hpo.runners import Resources, Runner
 from hpo.runners.inline import InlineRunner
 from hpo.study import driver
 from hpo.study.lease import driver_lock
@@ -47,7 +47,7 @@ CHECKS = (
 )
 
 
-def here(objective: Objective, resources: Resources, address: str | None, pulse: Pulse) -> Runner:
+def here(objective: Objective, resources: Resources, address: str | None) -> Runner:
     return InlineRunner(objective)
 
 

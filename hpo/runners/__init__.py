@@ -3,14 +3,9 @@
 A runner decides nothing: not what to try, not when to stop, not what a failure means.
 """
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from hpo.records import Failure, Objective, Report, TrialConfig, Verdict
-
-Pulse: TypeAlias = Callable[[TrialConfig], Path | None]
-"""The file that a trial touches while its steps go on."""
 
 
 class Search(Protocol):
@@ -65,4 +60,4 @@ class Resources(Protocol):
 class MakesRunner(Protocol):
     """address: of a running cluster."""
 
-    def __call__(self, objective: Objective, resources: Resources, address: str | None, pulse: Pulse) -> Runner: ...
+    def __call__(self, objective: Objective, resources: Resources, address: str | None) -> Runner: ...

@@ -17,10 +17,10 @@ from typing import Any
 
 from hpo.errors import ServiceError
 from hpo.records import Objective
-from hpo.runners import Pulse, Resources, Search
+from hpo.runners import Resources, Search
 from hpo.runners.machine import cores
 from hpo.runners.scratch import scratch
-from hpo.runners.watch import Watch
+from hpo.runners.watch import ShowsLife, Watch
 
 SILENCE = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -32,6 +32,7 @@ SILENCE = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "30",
 }
 """Read by Ray at import. Its snapshots are rare since nothing of them is ever used; a preempted trial is told to the
@@ -53,8 +54,7 @@ class RayRunner:
     """at_most: so many trials at a time, or as many as the machine or cluster has resources for if they are fewer.
 
     address: of a running cluster; None starts a Ray of our own on this machine, with token authentication, no
-    dashboard, and ends it afterwards. pulse, silent_seconds: the file that a trial touches while its steps go on, and
-    after how long a silence it is ended; as in `watch`.
+    dashboard, and ends it afterwards. silent_seconds: after how long a silence a trial is ended; as in `watch`.
     """
 
     objective: Objective
@@ -62,7 +62,6 @@ class RayRunner:
     gpus: float = 0.0
     at_most: int | None = None
     address: str | None = None
-    pulse: Pulse = lambda config: None
     silent_seconds: float | None = None
 
     def run(self, search: Search) -> None:
@@ -77,7 +76,9 @@ class RayRunner:
         from hpo.runners.tune_bridge import EachOnce, Faults, Flights, LedgerSearcher, Reports, TrialActor
 
         flights, faults = Flights(), Faults()
-        watch = Watch(self.silent_seconds, self.pulse)
+        watch = Watch(self.silent_seconds)
+        if isinstance(self.objective, ShowsLife):
+            watch.pulse = self.objective.pulse
         try:
             tuner = tune.Tuner(
                 tune.with_resources(
@@ -106,7 +107,7 @@ class RayRunner:
             raise faults.seen[0]
 
 
-def on_ray(objective: Objective, resources: Resources, address: str | None, pulse: Pulse) -> RayRunner:
+def on_ray(objective: Objective, resources: Resources, address: str | None) -> RayRunner:
     """As a space file asks for it."""
     return RayRunner(
         objective,
@@ -114,7 +115,6 @@ def on_ray(objective: Objective, resources: Resources, address: str | None, puls
         gpus=resources.gpus,
         at_most=resources.max_concurrent_trials,
         address=address,
-        pulse=pulse,
         silent_seconds=60.0 * resources.silent_minutes if resources.silent_minutes else None,
     )
 
@@ -141,6 +141,7 @@ def _connected(address: str | None, cpus: int, folder: Path) -> Iterator[Mapping
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it tells of every trial that failed; so does the search
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address is None:

@@ -10,8 +10,9 @@ or only in `on_trial_complete`): so the stopper is where reports go.
 import collections
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -143,10 +144,9 @@ class EachOnce(FIFOScheduler):
         self._new.append(trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        error = trial.get_pickled_error()
-        if error is not None and trial.trial_id not in self._flights.deaths:
-            preempted = bool(getattr(error, "preempted", False))
-            self._flights.deaths[trial.trial_id] = death_of(str(error), preempted=preempted)
+        if trial.trial_id not in self._flights.deaths:
+            with suppress(OSError):  # Tune has written it down a moment ago, if its disk is not full
+                self._flights.deaths[trial.trial_id] = _death_of(trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         if time.monotonic() - self._looked >= LOOK_EVERY:
@@ -172,6 +172,14 @@ class EachOnce(FIFOScheduler):
                 self._flights.deaths[trial.trial_id] = silent
                 self._watch.forget(number)
                 ray.kill(actor)
+
+
+def _death_of(trial: Trial) -> Failure:
+    """By the last error of a trial: as an object where it is one of an actor, else in words."""
+    if trial.pickled_error_file is None:
+        return death_of(Path(trial.error_file).read_text("utf-8", "replace"))
+    error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    return death_of(str(error), preempted=bool(getattr(error, "preempted", False)))
 
 
 def _actor_of(controller: Any, trial: Trial) -> Any | None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from hpo.records import TrialConfig
 
@@ -16,6 +17,15 @@ step on the slowest machine, are shorter."""
 
 FACTOR = 5.0
 """So many times the longest silence that a trial of this study has broken is allowed in any case."""
+
+
+@runtime_checkable
+class ShowsLife(Protocol):
+    """An objective whose trials touch a file while their steps go on."""
+
+    def pulse(self, config: TrialConfig) -> Path | None:
+        """The file; None: this trial touches none."""
+        ...
 
 
 @dataclass

@@ -187,7 +187,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             room = Room(folder, checkpoint_bytes(prepared.pretrained.folder), screen.say)
             with study_folder.on_signal(lambda number: _stop(study, screen, number), deadline), room.watched():
                 objective = prepared.objective(config, checkpoints, bookmarks.folder)
-                trials = runner(objective, config.resources, address, lambda own: bookmarks.pulse(own.name))
+                trials = runner(objective, config.resources, address)
                 if room.wait_for_checkpoint(lambda: study.stopping):
                     trials.run(WaitingForRoom(study, room))
         if study.stopped_by is not None:

@@ -15,7 +15,7 @@ from typing import Any
 from hpo import config
 from hpo.errors import HpoError
 from hpo.records import Objective, Report, TrialConfig
-from hpo.runners import Pulse, Resources, Runner
+from hpo.runners import Resources, Runner
 from hpo.runners.inline import InlineRunner
 from hpo.runners.ray import on_ray
 
@@ -41,9 +41,9 @@ def run(arguments: list[str], runner: str, fault: "Fault | None") -> int:
     parser.add_argument("--address")
     given = parser.parse_args(arguments)
 
-    def made(objective: Objective, resources: Resources, address: str | None, pulse: Pulse) -> Runner:
+    def made(objective: Objective, resources: Resources, address: str | None) -> Runner:
         trials = Faulty(objective, fault) if fault else objective
-        return InlineRunner(trials) if runner == "inline" else on_ray(trials, resources, address, pulse)
+        return InlineRunner(trials) if runner == "inline" else on_ray(trials, resources, address)
 
     try:
         loaded = config.load(Path(given.space), given.set)

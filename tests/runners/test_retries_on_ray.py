@@ -74,13 +74,15 @@ class Slow:
         for report in ToyObjective(reports=2)(config):
             for _ in range(12):
                 time.sleep(0.2)
-                (self.folder / f"{config.name}.pulse").touch()
+                self.pulse(config).touch()
             yield report
+
+    def pulse(self, config: TrialConfig) -> Path:
+        return self.folder / f"{config.name}.pulse"
 
 
 def test_a_slow_trial_that_shows_that_it_is_alive_is_left_alone(tmp_path: Path) -> None:
     own = search(tmp_path, 1, FifoConfig())
-    runner = RayRunner(Slow(tmp_path), silent_seconds=1.5, pulse=lambda config: tmp_path / f"{config.name}.pulse")
-    runner.run(own)
+    RayRunner(Slow(tmp_path), silent_seconds=1.5).run(own)
     assert [record.state for record in own.records] == [TrialState.COMPLETE]
     assert own.records[0].setbacks == ()
