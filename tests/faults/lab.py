@@ -86,7 +86,7 @@ class Driver:
     _ended: threading.Event
     code: int | None = None
 
-    def wait(self, seconds: float = 120.0) -> int:
+    def wait(self, seconds: float = 240.0) -> int:
         if not self._ended.wait(seconds):
             self.send(signal.SIGKILL)
             raise ViolationError(f"it did not end in {seconds:.0f} s:\n{self.said}")
@@ -100,7 +100,7 @@ class Driver:
     def said(self) -> str:
         return self.out.read_text("utf-8", "replace") if self.out.exists() else ""
 
-    def wait_for(self, words: str, seconds: float = 60.0) -> None:
+    def wait_for(self, words: str, seconds: float = 180.0) -> None:
         """Until it has said what this pattern matches. ViolationError where it ends before."""
         deadline = time.monotonic() + seconds
         while not re.search(words, self.said):
@@ -243,7 +243,7 @@ class Case:
     seed: str = "3"
     runner: str = "inline"
     is_concluded: bool = False
-    notes: list[str] = field(default_factory=list)
+    drivers: list[Driver] = field(default_factory=list)
     _runs: int = 0
 
     @property
@@ -281,7 +281,7 @@ class Case:
         if program == "verify":
             arguments = ["--study", str(self.study), "--tracking-uri", self.uri, *asked.pop("options", ())]
         environment = {"TMPDIR": str(self.folder / "tmp"), MARK: self.name, **asked.pop("env", {})}
-        return self.bench.zygote.fork(
+        driver = self.bench.zygote.fork(
             self.folder / f"{self._runs:02d}-{program}.txt",
             program=program,
             arguments=arguments,
@@ -290,8 +290,16 @@ class Case:
             env=environment,
             **asked,
         )
+        self.drivers.append(driver)
+        return driver
 
-    def run(self, *, seconds: float = 120.0, **asked: Any) -> Driver:
+    def stop(self) -> None:
+        """End what a violation has left running."""
+        for driver in self.drivers:
+            if driver.code is None:
+                driver.send(signal.SIGKILL)
+
+    def run(self, *, seconds: float = 240.0, **asked: Any) -> Driver:
         """The same, waited for."""
         driver = self.start(**asked)
         driver.wait(seconds)
