@@ -139,7 +139,8 @@ class Zygote:
         assert self._process.stdout is not None
         if not self._process.stdout.readline():
             raise ViolationError("the zygote did not start")
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def fork(self, out: Path, **asked: Any) -> Driver:
         with self._lock:
@@ -155,8 +156,12 @@ class Zygote:
 
     def close(self) -> None:
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.kill()  # its drivers have ended, and it keeps nothing
+        self._process.wait()
+        self._listener.join(10)
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.stdout.close()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
