@@ -40,8 +40,8 @@ class Outcome:
 def inject(own: Bench, injection: Injection) -> Outcome:
     """One injection on a new study."""
     began = time.monotonic()
+    case = own.case(_slug(injection.name), injection.kind, **injection.changes)
     try:
-        case = own.case(_slug(injection.name), injection.kind, **injection.changes)
         case.runner = injection.runner
         injection.how(case)
         if not case.is_concluded:
@@ -52,6 +52,8 @@ def inject(own: Bench, injection: Injection) -> Outcome:
         return Outcome(injection, time.monotonic() - began, str(error))
     except Exception:  # of the harness itself: it counts as a violation, with its place
         return Outcome(injection, time.monotonic() - began, traceback.format_exc())
+    finally:
+        case.stop()
     return Outcome(injection, time.monotonic() - began, begun_again=case.begun_again())
 
 

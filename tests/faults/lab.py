@@ -86,7 +86,7 @@ class Driver:
     _ended: threading.Event
     code: int | None = None
 
-    def wait(self, seconds: float = 120.0) -> int:
+    def wait(self, seconds: float = 240.0) -> int:
         if not self._ended.wait(seconds):
             self.send(signal.SIGKILL)
             raise ViolationError(f"it did not end in {seconds:.0f} s:\n{self.said}")
@@ -100,7 +100,7 @@ class Driver:
     def said(self) -> str:
         return self.out.read_text("utf-8", "replace") if self.out.exists() else ""
 
-    def wait_for(self, words: str, seconds: float = 60.0) -> None:
+    def wait_for(self, words: str, seconds: float = 180.0) -> None:
         """Until it has said what this pattern matches. ViolationError where it ends before."""
         deadline = time.monotonic() + seconds
         while not re.search(words, self.said):
@@ -139,7 +139,8 @@ class Zygote:
         assert self._process.stdout is not None
         if not self._process.stdout.readline():
             raise ViolationError("the zygote did not start")
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def fork(self, out: Path, **asked: Any) -> Driver:
         with self._lock:
@@ -155,8 +156,12 @@ class Zygote:
 
     def close(self) -> None:
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.kill()  # its drivers have ended, and it keeps nothing
+        self._process.wait()
+        self._listener.join(10)
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.stdout.close()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -243,7 +248,7 @@ class Case:
     seed: str = "3"
     runner: str = "inline"
     is_concluded: bool = False
-    notes: list[str] = field(default_factory=list)
+    drivers: list[Driver] = field(default_factory=list)
     _runs: int = 0
 
     @property
@@ -281,7 +286,7 @@ class Case:
         if program == "verify":
             arguments = ["--study", str(self.study), "--tracking-uri", self.uri, *asked.pop("options", ())]
         environment = {"TMPDIR": str(self.folder / "tmp"), MARK: self.name, **asked.pop("env", {})}
-        return self.bench.zygote.fork(
+        driver = self.bench.zygote.fork(
             self.folder / f"{self._runs:02d}-{program}.txt",
             program=program,
             arguments=arguments,
@@ -290,8 +295,16 @@ class Case:
             env=environment,
             **asked,
         )
+        self.drivers.append(driver)
+        return driver
 
-    def run(self, *, seconds: float = 120.0, **asked: Any) -> Driver:
+    def stop(self) -> None:
+        """End what a violation has left running."""
+        for driver in self.drivers:
+            if driver.code is None:
+                driver.send(signal.SIGKILL)
+
+    def run(self, *, seconds: float = 240.0, **asked: Any) -> Driver:
         """The same, waited for."""
         driver = self.start(**asked)
         driver.wait(seconds)

@@ -64,13 +64,23 @@ def _struck(line: Line, fault: Callable[[str, int], Any]) -> bool:
 
 
 def down_from_the_start(case: Case, server: Server) -> None:
-    """The whole search goes on without MLflow; all arrives with the next run."""
+    """It is waited for twice, two minutes each, and all arrives with the next run."""
     server.kill()
     case.expect(case.run(resume=False), 0)
     case.verify(1)
     server.start()
     server.wait()
     case.resume()
+
+
+def down_during_the_search(case: Case, server: Server) -> None:
+    """No trial is told of before all have ended."""
+    server.kill()
+    driver = case.start(resume=False)
+    driver.wait_for("judging the winner")
+    server.start()
+    driver.wait()
+    case.expect(driver, 0)
 
 
 def down_meanwhile(seconds: float) -> Callable[[Case, Server], None]:
@@ -155,7 +165,10 @@ def node_lost(case: Case) -> None:
 
 
 OUTAGES: list[Injection] = [
-    Injection("MLflow down from the start to the end", on_server(down_from_the_start), "0, verify 1, then 0"),
+    Injection("MLflow down during the whole search", on_server(down_during_the_search), "0"),
+    Injection(
+        "MLflow down from the start to the end", on_server(down_from_the_start), "0, verify 1, then 0", short=False
+    ),
     Injection("MLflow killed, back after 0 s", on_server(down_meanwhile(0.0)), "0", short=False),
     Injection("MLflow killed, back after 5 s", on_server(down_meanwhile(5.0)), "0"),
     Injection("MLflow killed, back after 60 s", on_server(down_meanwhile(60.0)), "0", short=False),
