@@ -20,7 +20,7 @@ from hpo.records.events import (
     TrialReported,
     TrialStarted,
 )
-from hpo.records.outcome import Answers, Decision, Origin, StudySummary
+from hpo.records.outcome import Answers, Breakdown, Decision, Origin, StudySummary, Usage
 from hpo.records.trials import (
     AGAIN,
     BASELINE,
@@ -45,6 +45,7 @@ __all__ = [
     "Answered",
     "Answers",
     "AnyEvent",
+    "Breakdown",
     "Confirmed",
     "DatasetRecord",
     "Decision",
@@ -68,6 +69,7 @@ __all__ = [
     "TrialReported",
     "TrialStarted",
     "TrialState",
+    "Usage",
     "Verdict",
     "is_owed",
 ]

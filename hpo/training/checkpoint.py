@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 MANIFEST = "manifest.json"
+ABOUT = "task.json"
+"""As the registry writes it beside a model that it fetches."""
 
 
 class Manifest(Record):
@@ -36,13 +38,17 @@ def write(
     weights: Mapping[str, "torch.Tensor"],
     model_config: Mapping[str, Any],
     tokenizer_folder: Path,
+    about: Mapping[str, Any],
     trial: int,
     step: int,
     metrics: Mapping[str, float],
     params: Mapping[str, Scalar],
     seeds: Seeds,
 ) -> Path:
-    """Write to a temporary name beside `folder`, fsync every file, rename. What was there before is replaced."""
+    """Write to a temporary name beside `folder`, fsync every file, rename. What was there before is replaced.
+
+    about: what the model is for, in JSON, for whoever asks it for answers.
+    """
     import torch
     import transformers
     from safetensors.torch import save_file
@@ -54,6 +60,7 @@ def write(
         parts = {name: part.contiguous() for name, part in weights.items()}
         save_file(parts, temporary / "model.safetensors", {"format": "pt"})
         (temporary / "config.json").write_text(json.dumps(model_config, indent=2, sort_keys=True), encoding="utf-8")
+        (temporary / ABOUT).write_text(json.dumps(about, indent=2), encoding="utf-8")
         for pattern in TOKENIZER_FILES:
             for source in tokenizer_folder.glob(pattern):
                 shutil.copyfile(source, temporary / source.name)
