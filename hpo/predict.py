@@ -8,8 +8,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 from hpo.errors import ConfigError, DataError, HpoError, ModelError, Problem
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from hpo.encoded import Array
+    from hpo.answering import Model
+    from hpo.columns import Column
     from hpo.tasks import Task
 
 REGISTERED = "models:/"
@@ -27,7 +26,8 @@ EPILOG = """examples:
   python -m hpo.predict --model models:/quickstart@champion --input new.csv --output answers.csv
   python -m hpo.predict --model studies/x/checkpoints/trial-0003 --text sentence --input new.tsv --output answers.jsonl
 
-The output has the columns of the input, then `prediction` and, for classes, `score`: the probability of that class.
+The output has the columns of the input, then `prediction` and what belongs to it: for classes `score`, the probability
+of that class; for labels `scores`; for entities `predicted_tags`; for answers in a text `score` and `start`.
 
 exit codes: 0 done; 2 your mistake; 4 a service is not there; 130 stopped"""
 
@@ -52,15 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-@dataclass(frozen=True)
-class Model:
-    """A checkpoint folder, and what its task and classes are."""
-
-    folder: Path
-    task: "Task"
-    labels: tuple[str, ...]
-
-
 def _predict(arguments: argparse.Namespace) -> int:
     """The number of rows."""
     _check(arguments)
@@ -71,10 +62,10 @@ def _predict(arguments: argparse.Namespace) -> int:
         raise DataError(f"{arguments.input}: there is no such file; correct --input")
     with TemporaryDirectory(prefix="hpo-predict-") as temporary:
         model = _model(arguments, Path(temporary))
-        task = model.task
-        placeholder = 0.0 if task.label_kind == "number" else model.labels[0]
-        rows, table = tables.read_rows(arguments.input, task.texts, task.label, placeholder)
-        answers = _answers(model, _logits(model, table, arguments.batch_size), arguments.all_scores)
+        asked = _asked(model.task, arguments.text)
+        rows, table = tables.read_rows(arguments.input, asked)
+        table = table.rename_columns([column.name for column in model.task.asked])
+        answers = model.answers(table, all_scores=arguments.all_scores, at_most=arguments.batch_size)
     for name in answers:
         if name in rows:
             raise DataError(f"{arguments.input}: it has a column {name!r} already; rename that one")
@@ -88,8 +79,6 @@ def _check(arguments: argparse.Namespace) -> None:
     problems: list[Problem] = []
     if arguments.batch_size is not None and arguments.batch_size < 1:
         problems.append(Problem("--batch-size", f"{arguments.batch_size} rows are none; give at least 1"))
-    if arguments.text and len(arguments.text) > 2:
-        problems.append(Problem("--text", f"{len(arguments.text)} columns; give one, or two for pairs"))
     if arguments.model.startswith(REGISTERED):
         from pydantic import ValidationError
 
@@ -110,9 +99,11 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigError(problems)
 
 
-def _model(arguments: argparse.Namespace, temporary: Path) -> Model:
+def _model(arguments: argparse.Namespace, temporary: Path) -> "Model":
     """From the registry, or from a folder. Raises ModelError."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all that is needed is in the folder
+    from hpo.answering import Model, read_about, task_of
+
     if arguments.model.startswith(REGISTERED):
         from hpo.registry import Registry
 
@@ -120,36 +111,15 @@ def _model(arguments: argparse.Namespace, temporary: Path) -> Model:
         folder = registry.fetch(registry.resolve(arguments.model), temporary)
     else:
         folder = Path(arguments.model)
-    return Model(folder, _task(arguments, folder), _labels(folder))
-
-
-def _task(arguments: argparse.Namespace, folder: Path) -> "Task":
-    """As the registry keeps it beside the model; for a bare checkpoint, as the arguments and its config tell."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from hpo.tasks import Task
-
     config = _config(folder)
     limit = int(config.get("max_position_embeddings") or 512)
-    kept = folder / "task.json"
-    values: dict[str, Any] = {
-        "type": "sequence-classification",
-        "label": "prediction",
-        "max_length": min(128, limit),
-        "problem_type": config.get("problem_type") or "single_label_classification",
-    }
-    if kept.is_file():
-        values = json.loads(kept.read_text("utf-8"))["task"]
-    if arguments.text:
-        values["text"] = arguments.text[0] if len(arguments.text) == 1 else tuple(arguments.text)
+    about = read_about(folder) or _guess(arguments, config, limit)
+    values = about["task"]
     if arguments.max_length is not None:
         values["max_length"] = arguments.max_length
-    if "text" not in values:
+    if values.get("text") == ():
         raise ConfigError([Problem("--text", f"{folder} does not say which column holds the text; name it")])
-    try:
-        task: Task = TypeAdapter(Task).validate_python(values)
-    except ValidationError as error:
-        raise ModelError(f"{folder}: its task is not one of this program's ({error.errors()[0]['msg']})") from error
+    task = task_of(values, folder)
     if task.max_length > limit:
         raise ConfigError([Problem("--max-length", f"{task.max_length} tokens; the model takes {limit} at most")])
     suffix = task.head.removeprefix("AutoModel")
@@ -158,7 +128,34 @@ def _task(arguments: argparse.Namespace, folder: Path) -> "Task":
             f"{folder}: a model of {config.get('architectures')}, which has no head for {task.type}; "
             "name a checkpoint that was fine-tuned"
         )
-    return task
+    return Model(folder, task, tuple(about["labels"]), gpus=1.0)
+
+
+def _guess(arguments: argparse.Namespace, config: Mapping[str, Any], limit: int) -> dict[str, Any]:
+    """What a classifier is for that says nothing of itself, as the arguments and its configuration tell."""
+    text: Sequence[str] = arguments.text or ()
+    if len(text) > 2:
+        raise ConfigError([Problem("--text", f"{len(text)} columns; give one, or two for pairs")])
+    names = config.get("id2label") or {}
+    task = {
+        "type": "sequence-classification",
+        "text": text[0] if len(text) == 1 else tuple(text),
+        "label": "prediction",
+        "max_length": min(128, limit),
+        "problem_type": config.get("problem_type") or "single_label_classification",
+    }
+    return {"task": task, "labels": [str(names[number]) for number in sorted(names, key=int)]}
+
+
+def _asked(task: "Task", given: Sequence[str] | None) -> "tuple[Column, ...]":
+    """The columns of the file, which may be called otherwise than in training."""
+    asked = task.asked
+    if given is None:
+        return asked
+    if len(given) != len(asked):
+        own = ", ".join(column.name for column in asked)
+        raise ConfigError([Problem("--text", f"{len(given)} columns; this model asks for {len(asked)} ({own})")])
+    return tuple(replace(column, name=name) for column, name in zip(asked, given, strict=True))
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -169,61 +166,6 @@ def _config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ModelError(f"{folder / 'config.json'}: not an object; name a folder made by save_pretrained")
     return config
-
-
-def _labels(folder: Path) -> tuple[str, ...]:
-    """Names in the order of their ids. A regression has one, which is not used."""
-    names = _config(folder).get("id2label") or {}
-    return tuple(str(names[number]) for number in sorted(names, key=int))
-
-
-def _logits(model: Model, table: "pa.Table", batch_size: int | None) -> "Array":
-    """(rows, outputs) float32, in the order of the rows; in fp32 whatever the hardware has."""
-    import numpy as np
-
-    from hpo.encoded import Encoded, Ragged
-    from hpo.training import device, inference, pretrained
-
-    tokenizer = pretrained.load_tokenizer(model.folder)
-    encoded = model.task.encode(table, model.labels, tokenizer)
-    where = device.pick_device(1.0)
-    network = inference.load(model.folder, model.task.head, where)
-
-    def part(rows: "Array") -> Encoded:
-        ragged = {name: Ragged.of([column[row].tolist() for row in rows]) for name, column in encoded.ragged.items()}
-        return Encoded(ragged, {name: column[rows] for name, column in encoded.flat.items()})
-
-    def collate(some: Encoded, rows: "Array") -> "dict[str, Array]":
-        return model.task.collate(some, rows, tokenizer.pad_id)
-
-    order = np.argsort(-encoded.ragged["input_ids"].lengths, kind="stable")
-    size = batch_size or len(order)
-    blocks = [order[start : start + size] for start in range(0, len(order), size)]
-    answers = [inference.logits(network, part(rows), collate, where, bf16=False) for rows in blocks]
-    result = np.empty((len(order), answers[0].shape[-1]), np.float32)
-    result[order] = np.concatenate(answers)
-    return result
-
-
-def _answers(model: Model, logits: "Array", all_scores: bool) -> dict[str, list[Any]]:
-    """The columns to add: prediction; for classes also score, and with `all_scores` one for each class."""
-    import numpy as np
-
-    predictions = model.task.predict(logits)
-    if model.task.label_kind == "number":
-        return {"prediction": [float(value) for value in predictions]}
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    shares = powers / powers.sum(axis=-1, keepdims=True)
-    names = [model.labels[number] for number in predictions]
-    answers: dict[str, list[Any]] = {"prediction": names, "score": _rounded(shares.max(axis=-1))}
-    if all_scores:
-        answers |= {f"score_{name}": _rounded(shares[:, number]) for number, name in enumerate(model.labels)}
-    return answers
-
-
-def _rounded(shares: "Array") -> list[float]:
-    """Six digits: what is beyond them differs from one machine to the next."""
-    return [round(float(share), 6) for share in shares]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -237,9 +179,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", required=True, help="models:/NAME@ALIAS, models:/NAME/NUMBER, or a checkpoint folder"
     )
-    parser.add_argument("--input", required=True, type=Path, metavar="FILE", help="tsv, csv, jsonl or parquet")
+    parser.add_argument("--input", required=True, type=Path, metavar="FILE", help="tsv, csv, jsonl, parquet or conll")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="tsv, csv, jsonl or parquet")
-    parser.add_argument("--text", nargs="+", metavar="COLUMN", help="the column of text, or two for pairs")
+    parser.add_argument(
+        "--text", nargs="+", metavar="COLUMN", help="the columns that the model asks for, as FILE calls them"
+    )
     parser.add_argument("--max-length", type=int, metavar="TOKENS", help="cut longer texts, instead of as in training")
     parser.add_argument("--batch-size", type=int, metavar="ROWS", help="at most so many rows at a time")
     parser.add_argument(

@@ -13,7 +13,7 @@ from hpo.encoded import Array, Encoded
 from hpo.errors import OutOfMemoryError
 from hpo.failures import is_out_of_memory
 from hpo.records import Report, TrialConfig
-from hpo.tasks import Task
+from hpo.tasks import Task, described, settled
 from hpo.training.bookmarks import Bookmarks, Pulse
 
 if TYPE_CHECKING:
@@ -140,13 +140,13 @@ class TrialObjective:
             model=model,
             optimizer=build_optimizer(model, hyper),
             factor=multiplier(hyper, total),
-            loss=build_loss(hyper, len(self.labels)),
-            plain_loss=build_loss(Hyperparameters(), len(self.labels)),
+            loss=build_loss(hyper, self.task.target),
+            plain_loss=build_loss(Hyperparameters(), self.task.target),
             hyper=hyper,
             train=self._train,
             validation=self._validation,
             collate=self._collate,
-            score=self.task.compute_metrics,
+            score=self._score,
             dropouts=lambda field: self._starting.dropouts(field, hyper),
             where=where,
             clip=Clip(hyper.max_grad_norm),
@@ -170,6 +170,7 @@ class TrialObjective:
             weights=best.weights,
             model_config=best.model_config,
             tokenizer_folder=self.model,
+            about=described(settled(self.task, best.evaluation.metrics), self.labels),
             trial=config.trial,
             step=best.evaluation.step,
             metrics=best.evaluation.metrics,
@@ -182,11 +183,14 @@ class TrialObjective:
     def _collate(self, encoded: Encoded, rows: Array) -> dict[str, Array]:
         return self.task.collate(encoded, rows, self.pad_id)
 
+    def _score(self, outputs: Array, encoded: Encoded) -> dict[str, float]:
+        return self.task.compute_metrics(outputs, encoded, self.labels)
+
     @cached_property
     def _starting(self) -> "Starting":
         from hpo.training.model import Starting
 
-        return Starting(self.model, self.task.head, self.labels)
+        return Starting(self.model, self.task.head, self.task.head_config(self.labels))
 
     @cached_property
     def _train(self) -> Encoded:

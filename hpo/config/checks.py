@@ -23,7 +23,7 @@ from hpo.objectives import COSTS
 from hpo.promotion import PromotionConfig
 from hpo.space import Choice, Fixed, Parameter, SearchSpace
 from hpo.tasks import Task
-from hpo.training.hyperparameters import BERT_PAPER_GRID, CLASSIFICATION_ONLY
+from hpo.training.hyperparameters import BERT_PAPER_GRID
 
 _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 _ROBERTAS = frozenset(
@@ -45,7 +45,7 @@ def check(sections: Mapping[str, Any], wrong: Collection[str] = ()) -> Iterator[
     model, promotion = sections.get("model"), sections.get("promotion")
     if task and space:
         yield from _parameters_of_the_task(space, task)
-    if space and not (task and task.problem_type == "regression") and not {"loss", "focal_gamma"} & {*wrong}:
+    if space and not (task and "loss" in task.inert) and not {"loss", "focal_gamma"} & {*wrong}:
         yield from _gamma_without_focal_loss(space)
     if task and search:
         yield from _metric(search, task, promotion)
@@ -80,10 +80,9 @@ def check_model(config: StudyConfig, folder: Path) -> None:
 
 
 def _parameters_of_the_task(space: SearchSpace, task: Task) -> Iterator[Fault]:
-    if task.problem_type == "regression":
-        for name in space.parameters:
-            if name in CLASSIFICATION_ONLY:
-                yield ("space", name), "has no meaning for a regression; remove it"
+    for name in space.parameters:
+        if name in task.inert:
+            yield ("space", name), f"has no meaning for {task.noun}; remove it"
 
 
 def _gamma_without_focal_loss(space: SearchSpace) -> Iterator[Fault]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-SUFFIXES = (".tsv", ".csv", ".jsonl", ".parquet")
+SUFFIXES = (".tsv", ".csv", ".jsonl", ".parquet", ".conll")
 
 Rows: TypeAlias = Annotated[int, Field(ge=1)]
 Text: TypeAlias = Annotated[str, Field(min_length=1)]

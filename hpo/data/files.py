@@ -1,4 +1,4 @@
-"""Readers of local files: tsv, csv, jsonl, parquet. They return the needed columns, with no row added or lost.
+"""Readers of local files: tsv, csv, jsonl, parquet, conll. They return the needed columns, with no row added or lost.
 
 Every fault is a DataError that names the file, the line where it can be known, the rule and the remedy.
 """
@@ -165,9 +165,36 @@ def _read_parquet(path: Path, columns: Sequence[str], where: str) -> RawSplit:
     return RawSplit(table, where)
 
 
+def _read_conll(path: Path, columns: Sequence[str], where: str) -> RawSplit:
+    """One word a line, what belongs to it behind blanks or a tab, an empty line between sentences. The first column
+    asked for holds the words, the second one the last field of each line, which is the tag. -DOCSTART- is left out."""
+    import pyarrow as pa
+
+    sentences: list[tuple[int, list[list[str]]]] = []
+    is_open = False
+    for number, line in enumerate(_text(path, where).split("\n"), start=1):
+        fields = line.rstrip("\r").split("\t") if "\t" in line else line.split()
+        if not line.strip() or fields[0].startswith("-DOCSTART-"):
+            is_open = False
+            continue
+        if len(fields) < len(columns) or not all((fields[0], fields[-1])):
+            raise DataError(f"{where}, line {number}: {line.strip()!r} is not a word and its tag; write `word<TAB>tag`")
+        if not is_open:
+            sentences.append((number, []))
+            is_open = True
+        sentences[-1][1].append(fields)
+    kind = pa.large_list(pa.large_string())
+    places = dict(zip(columns, (0, -1), strict=False))
+    table = pa.table(
+        {name: pa.array([[own[at] for own in words] for _, words in sentences], kind) for name, at in places.items()}
+    )
+    return RawSplit(table, where, lambda row: f"line {sentences[row][0]}")
+
+
 READERS: dict[str, Reader] = {
     ".tsv": _read_tsv,
     ".csv": _read_csv,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
+    ".conll": _read_conll,
 }

@@ -24,7 +24,8 @@ COMMIT = re.compile(r"[/\\]([0-9a-f]{40})[/\\]")
 def read_hub(config: DataConfig, *, columns: Sequence[str], label: str, announce: Callable[[str], None]) -> Source:
     """The needed columns of the splits that are there. Online once; from the cache afterwards, or where offline.
 
-    A class label becomes a dictionary column of its names, in the order of its ids; a class id of -1 becomes null.
+    A class label becomes a dictionary column of its names, in the order of its ids; a class id of -1 becomes null. In a
+    list of class labels ids become names.
     Rows without a label are dropped with a note, unless a whole split has none.
     Errors: DataError (no such data set, configuration, revision, split, column; no access), ServiceError (no network).
     """
@@ -125,13 +126,17 @@ def _table(rows: Any, columns: Sequence[str], label: str) -> "pa.Table":
 
     feature = rows.features[label]
     table: pa.Table = rows.select_columns(list(columns)).with_format("arrow")[:]
+    place = table.column_names.index(label)
+    if isinstance(inner := getattr(feature, "feature", None), datasets.ClassLabel):
+        named = [None if row is None else [inner.names[own] for own in row] for row in table[label].to_pylist()]
+        return table.set_column(place, label, pa.chunked_array([pa.array(named, pa.large_list(pa.large_string()))]))
     if not isinstance(feature, datasets.ClassLabel):
         return table
     ids = table[label].to_numpy(zero_copy_only=False)
     ids = np.where(np.isnan(ids), -1, ids).astype(np.int32)
     names = pa.array(feature.names, pa.large_string())
     column = pa.DictionaryArray.from_arrays(pa.array(ids, mask=ids < 0), names)
-    return table.set_column(table.column_names.index(label), label, pa.chunked_array([column]))
+    return table.set_column(place, label, pa.chunked_array([column]))
 
 
 def _labelled(table: "pa.Table", label: str) -> tuple["pa.Table", int]:

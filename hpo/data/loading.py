@@ -4,14 +4,15 @@ The driver calls this once; trials get encoded rows only. Must not know tasks or
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpo.columns import Layout
 from hpo.data.config import Cut, DataConfig
 from hpo.data.files import read_files
-from hpo.data.source import LabelKind, Layout, Source, SplitName, clean, is_hidden
+from hpo.data.source import Source, SplitName, clean, is_hidden
 from hpo.data.splits import arrange
 from hpo.errors import DataError
 from hpo.records import DatasetRecord
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 class Splits:
     """The rows of a study: the needed columns, in order. Texts are large_string.
 
-    Labels are float64 (regression), large_string, or a dictionary whose order is that of the class ids (where the
-    Hub says it). notes: what was dropped or left out, and why. test: None where no labelled test rows are there.
+    Labels are float64 (regression), large_string, a dictionary whose order is that of the class ids (where the
+    Hub says it), or what else `hpo.columns` has. notes: what was dropped or left out, and why. test: None where no
+    labelled test rows are there.
     """
 
     train: "pa.Table"
@@ -48,9 +50,7 @@ class Splits:
 def load(
     config: DataConfig,
     *,
-    texts: Sequence[str],
-    label: str,
-    label_kind: LabelKind,
+    layout: Layout,
     base: Path,
     seed: int,
     cache: Path,
@@ -58,11 +58,11 @@ def load(
 ) -> Splits:
     """Read the splits that `config` describes. The same rows and seed give the same splits.
 
-    texts: one or two columns. base: where relative paths of `data.files` start. cache: a folder for what is slow to
-    make. announce: told of each slow step before it begins.
+    layout: the columns that are needed. base: where relative paths of `data.files` start. cache: a folder for
+    what is slow to make. announce: told of each slow step before it begins.
     Errors: DataError (the rows), ServiceError (the Hub, the disk).
     """
-    layout = Layout(tuple(texts), label, label_kind)
+    label = layout.label.name
     source = _read(config, layout, base, cache, announce)
     notes = list(source.notes)
     splits = dict(source.splits)
@@ -80,7 +80,17 @@ def load(
             "cut it with data.validation: {from: train, rows: 1000}"
         )
     tables: dict[SplitName, pa.Table] = {name: clean(split, layout) for name, split in splits.items()}
-    arranged, more = arrange(tables, config, layout, seed)
+
+    def first_with(name: str) -> str | None:
+        """Where a class first stands outside of the training rows."""
+        for own, table in tables.items():
+            values = table[label].to_pylist() if own != "train" or layout.allowed else []
+            for row, value in enumerate(values):
+                if name in layout.names(value):
+                    return f"{splits[own].where}, {splits[own].place(row)}"
+        return None
+
+    arranged, more = arrange(tables, config, layout, seed, first_with)
     records = _records(arranged, source, config, seed)
     return Splits(arranged["train"], arranged["validation"], arranged.get("test"), records, (*notes, *more))
 
@@ -91,7 +101,7 @@ def _read(config: DataConfig, layout: Layout, base: Path, cache: Path, announce:
     if config.hub is not None:
         from hpo.data.hub import read_hub
 
-        return read_hub(config, columns=layout.columns, label=layout.label, announce=announce)
+        return read_hub(config, columns=layout.columns, label=layout.label.name, announce=announce)
     from hpo.data.docstrings import read_docstrings
 
     return read_docstrings(columns=layout.columns, cache=cache, announce=announce)

@@ -5,13 +5,14 @@ where rows come from.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from hpo.columns import Layout
 from hpo.data.config import Cut, DataConfig
-from hpo.data.source import SPLITS, Layout, SplitName
+from hpo.data.source import SPLITS, SplitName
 from hpo.encoded import Array
 from hpo.errors import DataError
 
@@ -20,16 +21,27 @@ if TYPE_CHECKING:
 
 Tables: TypeAlias = "dict[SplitName, pa.Table]"
 
+FirstWith: TypeAlias = Callable[[str], str | None]
+
 _STREAMS = {"cut test": 1, "cut validation": 2, "limit train": 3, "limit validation": 4, "limit test": 5}
 """A random stream for each choice, so that one of them does not change the others."""
 
 
+def _unknown(name: str) -> str | None:
+    return None
+
+
 def arrange(
-    tables: Mapping[SplitName, "pa.Table"], config: DataConfig, layout: Layout, seed: int
+    tables: Mapping[SplitName, "pa.Table"],
+    config: DataConfig,
+    layout: Layout,
+    seed: int,
+    first_with: FirstWith = _unknown,
 ) -> tuple[Tables, tuple[str, ...]]:
     """The splits that the study uses, and notes on the rows that were dropped. tables: without those that are cut.
 
-    The test is cut first, so that nothing else changes which rows it holds; then the validation; then come limits.
+    first_with: where a class stands first in what was read, for messages. The test is cut first, so that nothing else
+    changes which rows it holds; then the validation; then come limits.
     Errors: DataError.
     """
     splits = dict(tables)
@@ -53,43 +65,48 @@ def arrange(
         most: int | None = getattr(config.limit, split)
         if split in splits and most is not None and most < len(splits[split]):
             splits[split] = splits[split].take(_choose(splits[split], most, layout, seed, f"limit {split}", split))
-    check(splits, layout)
+    check(splits, layout, first_with)
     return splits, tuple(notes)
 
 
-def check(splits: Mapping[SplitName, "pa.Table"], layout: Layout) -> None:
+def check(splits: Mapping[SplitName, "pa.Table"], layout: Layout, first_with: FirstWith = _unknown) -> None:
     """DataError where a split has no rows, or where training rows cannot teach the labels of the others."""
     for name, table in splits.items():
         if not len(table):
             raise DataError(f"data: no rows are left in {name}; cut fewer rows")
-    if layout.kind == "number":
-        return
-    known = set(_labels(splits["train"], layout))
-    if len(known) < 2:
+    found = {name: _names(table, layout) for name, table in splits.items()}
+    known = set(layout.allowed) or set(found["train"])
+    if layout.label.kind == "class" and len(known) < 2:
         raise DataError(
             f"data: all {len(splits['train'])} train rows have the label {min(known)!r}; two classes are the least "
             "(or set task.problem_type: regression)"
         )
-    for name, table in splits.items():
-        strange = sorted(set(_labels(table, layout)) - known)
+    for name, names in found.items():
+        strange = sorted(set(names) - known)
         if strange:
+            where = first_with(strange[0])
+            place = f" ({where})" if where else ""
+            if layout.allowed:
+                raise DataError(
+                    f"data: {name} has the label {strange[0]!r}{place}, which task.labels has not; "
+                    f"add it there, or remove it from {name}"
+                )
             raise DataError(
-                f"data: {name} has the label {strange[0]!r}, which no train row has; add such rows to train "
+                f"data: {name} has the label {strange[0]!r}{place}, which no train row has; add such rows to train "
                 f"or remove them from {name} (labels in train: {', '.join(sorted(known)[:20])})"
             )
 
 
 def _choose(table: "pa.Table", rows: int, layout: Layout, seed: int, purpose: str, source: str) -> Array:
-    """(rows,) sorted row numbers; by label where labels are classes. Errors: DataError."""
+    """(rows,) sorted row numbers; by label where a row has one class. Errors: DataError."""
     what = f"data.{purpose.replace('cut ', '').replace('limit ', 'limit.')}"
     cutting = purpose.startswith("cut")
     if cutting and rows >= len(table):
         raise DataError(f"{what}: {rows} rows cut from {source}, which has {len(table)}; cut fewer, some must be left")
     generator = np.random.default_rng([seed, _STREAMS[purpose]])
-    if layout.kind == "number":
-        chosen: Array = np.sort(generator.permutation(len(table))[:rows])
-        return chosen
-    names, ids, counts = np.unique(_labels(table, layout), return_inverse=True, return_counts=True)
+    if layout.label.kind != "class":
+        return _choose_some(table, rows, layout, generator, cutting=cutting)
+    names, ids, counts = np.unique(table[layout.label.name].to_pylist(), return_inverse=True, return_counts=True)
     if cutting and counts.min() < 2:
         rare = names[counts.argmin()]
         raise DataError(
@@ -102,6 +119,25 @@ def _choose(table: "pa.Table", rows: int, layout: Layout, seed: int, purpose: st
     parts = [generator.permutation(np.flatnonzero(ids == each))[:quota] for each, quota in enumerate(quotas)]
     together: Array = np.sort(np.concatenate(parts))
     return together
+
+
+def _choose_some(
+    table: "pa.Table", rows: int, layout: Layout, generator: np.random.Generator, *, cutting: bool
+) -> Array:
+    """(rows,) sorted row numbers, at random; but for each class one row stays where it is needed, the rarest first: in
+    what a limit takes, or in what a cut leaves."""
+    order = generator.permutation(len(table))
+    counts = Counter(_names(table, layout))
+    named = [layout.names(value) for value in table[layout.label.name].to_pylist()] if counts else []
+    wanted = set(counts)
+    kept: list[int] = []
+    for name in sorted(counts, key=lambda name: (counts[name], name)):
+        if name in wanted and len(kept) < (len(table) - rows if cutting else rows):
+            kept.append(next(int(row) for row in order if name in named[row]))
+            wanted.difference_update(named[kept[-1]])
+    others = order[~np.isin(order, kept)]
+    chosen: Array = np.sort(others[:rows] if cutting else np.concatenate([np.array(kept, np.int64), others])[:rows])
+    return chosen
 
 
 def _quotas(counts: Array, rows: int, keep: int) -> Array:
@@ -123,13 +159,17 @@ def _quotas(counts: Array, rows: int, keep: int) -> Array:
 
 def _texts(table: "pa.Table", layout: Layout) -> list[tuple[str, ...]]:
     """Texts row by row, as they compare: lower case, single blanks."""
-    columns = [[" ".join(text.lower().split()) for text in table[name].to_pylist()] for name in layout.texts]
+    columns = [[_compared(value) for value in table[own.name].to_pylist()] for own in layout.inputs]
     return list(zip(*columns, strict=True))
 
 
-def _labels(table: "pa.Table", layout: Layout) -> list[str]:
-    labels: list[str] = table[layout.label].to_pylist()
-    return labels
+def _compared(value: str | list[str]) -> str:
+    return " ".join((value if isinstance(value, str) else " ".join(value)).lower().split())
+
+
+def _names(table: "pa.Table", layout: Layout) -> list[str]:
+    """The classes of all rows, one after the other."""
+    return [name for value in table[layout.label.name].to_pylist() for name in layout.names(value)]
 
 
 def _without(table: "pa.Table", texts: list[tuple[str, ...]], layout: Layout) -> tuple["pa.Table", int]:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from hpo.columns import Column
 from hpo.data.files import READERS, read_file
-from hpo.data.source import Layout, RawSplit, clean
+from hpo.data.source import clean_columns
 from hpo.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,20 +25,16 @@ Rows: TypeAlias = Mapping[str, Sequence[Any]]
 Write: TypeAlias = Callable[[Path, Rows], None]
 
 
-def read_rows(path: Path, texts: Sequence[str], label: str, placeholder: str | float) -> tuple[Rows, "pa.Table"]:
-    """All columns of a file; and, for a task to encode, its texts (checked) with `placeholder` as label of every row.
-
-    Raises DataError.
-    """
-    import pyarrow as pa
-
+def read_rows(path: Path, asked: Sequence[Column]) -> tuple[Rows, "pa.Table"]:
+    """All columns of a file; and, for a task to encode, those that it asks for, checked. Raises DataError."""
     if path.suffix not in READERS:
         raise DataError(f"{path}: {path.suffix or 'no suffix'} is not read; use one of {', '.join(READERS)}")
-    columns = _columns(path) if path.is_file() else []
-    split = read_file(path, list(dict.fromkeys([*columns, *texts])))
-    table = split.table.select(list(texts)).append_column(label, pa.array([placeholder] * split.table.num_rows))
-    layout = Layout(tuple(texts), label, "class" if isinstance(placeholder, str) else "number")
-    return split.table.to_pydict(), clean(RawSplit(table, split.where, split.place), layout)
+    wanted = [column.name for column in asked]
+    if path.suffix == ".conll":
+        split = read_file(path, wanted[:1])
+    else:
+        split = read_file(path, list(dict.fromkeys([*(_columns(path) if path.is_file() else []), *wanted])))
+    return split.table.to_pydict(), clean_columns(split, asked)
 
 
 def check_output(path: Path) -> None:

@@ -23,7 +23,7 @@ from hpo.records.events import (
     TrialStarted,
 )
 from hpo.records.failure import Failure, FailureKind
-from hpo.records.outcome import Answers, Decision, Origin, StudySummary
+from hpo.records.outcome import Answers, Breakdown, Decision, Origin, StudySummary, Usage
 from hpo.records.trials import (
     AGAIN,
     BASELINE,
@@ -49,6 +49,7 @@ __all__ = [
     "Answered",
     "Answers",
     "AnyEvent",
+    "Breakdown",
     "Confirmed",
     "DatasetRecord",
     "Decision",
@@ -75,6 +76,7 @@ __all__ = [
     "TrialReported",
     "TrialStarted",
     "TrialState",
+    "Usage",
     "Verdict",
     "is_owed",
     "name_of",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,12 +14,32 @@ from hpo.space import Scalar
 class Answers:
     """What a model says on the rows of a split, row by row, with the truth beside it.
 
-    predictions: one number a row (class id or score). references: the same. metrics: over all rows.
+    predictions: one number a row (class id or score), or as many numbers as the metric needs to be computed again over
+    some of the rows. references: the same of the truth. metrics: over all rows. breakdown: of their parts.
     """
 
-    predictions: Sequence[float]
-    references: Sequence[float]
+    predictions: Sequence[Any]
+    references: Sequence[Any]
     metrics: Mapping[str, float] = field(default_factory=dict)
+    breakdown: "Breakdown | None" = None
+
+
+class Breakdown(Record):
+    """Metrics of the parts of a task, such as the types of entities: a table. Each row begins with the part's name."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str | int | float, ...], ...]
+
+
+class Usage(Record):
+    """How a model is asked, in words for people. what: it does, of which columns. answer: what it says. row, reply: one
+    of each, as a server takes and gives it, in JSON."""
+
+    what: str
+    answer: str
+    row: str
+    reply: str
 
 
 class Decision(Record):
@@ -78,8 +98,9 @@ class StudySummary(Record):
     split, opened once; None where the study has no promotion or no test rows. counts: trials by state.
     decision: `promote` or `keep`, with reasons. model_uri: models:/NAME@ALIAS. seconds: wall time of this run.
     confirmed: the leaders over fresh seeds, the best mean first; empty where the study confirms nothing.
-    objectives: every searched metric with its mode, the leading one first. pareto: numbers of the complete trials that
-    no other one beats in all of them. history: what was brought in from other studies, and what was left out, in words.
+    breakdown: of the winner's metrics on the test split. objectives: every searched metric with its mode, the leading
+    one first. pareto: numbers of the complete trials that no other one beats in all of them.
+    history: what was brought in from other studies, and what was left out, in words.
     """
 
     study: str
@@ -89,6 +110,7 @@ class StudySummary(Record):
     baseline: TrialRecord | None = None
     test_best: dict[str, float] | None = None
     test_baseline: dict[str, float] | None = None
+    breakdown: Breakdown | None = None
     counts: dict[TrialState, int] = Field(default_factory=dict)
     decision: str | None = None
     reasons: tuple[str, ...] = ()

@@ -5,7 +5,6 @@ past the gate), `packing` (a checkpoint as an MLflow model), `files`, `words`. M
 compared; it reads no weights.
 """
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -20,7 +19,7 @@ from hpo.mlflow_client import open_client, translated
 from hpo.records import Decision, Origin
 from hpo.registry import by_hand, files, packing, words
 from hpo.registry.chain import Chain
-from hpo.registry.packing import Example
+from hpo.registry.packing import Asked, Example
 from hpo.registry.succession import AGAINST, CHALLENGER, CHAMPION, LOST_TO, VERDICT, Succession
 from hpo.registry.version import DECISION, ORIGIN, SHA256, Version, is_copy, model_id_of, version_of
 
@@ -158,7 +157,7 @@ class Registry:
         pipeline: Any,
         decision: Decision,
         run_id: str,
-        task: BaseModel,
+        task: Asked,
         labels: Sequence[str],
         examples: Sequence[Example],
         tags: Mapping[str, str],
@@ -167,10 +166,10 @@ class Registry:
         """Log the checkpoint as a model of `run_id`, register it, and give it the alias that it earned.
 
         pipeline: of `transformers`, over that checkpoint (MLflow 3.17 can't read the folder itself with transformers
-        5.23). The run may have ended. examples: a few rows as users will send them. The same weights of the same run
-        are registered once: repeating a call that a crash cut short finishes it, by the decision that was stored then
-        whatever is given now, and takes no alias from a later version. Only what was kept by another gate takes the
-        decision that is given.
+        5.23); None for a task without one, which this program serves itself. The run may have ended. examples: a few
+        rows as users will send them. The same weights of the same run are registered once: repeating a call that a
+        crash cut short finishes it, by the decision that was stored then whatever is given now, and takes no alias from
+        a later version. Only what was kept by another gate takes the decision that is given.
 
         decision: with `seen` and `against` of the `standing` that it was made on (ValueError without). Where the
         version that comes back has `lost_to`, another one was promoted meanwhile: ask for the standing, decide and
@@ -193,9 +192,9 @@ class Registry:
             )
             if there is None:
                 logged = packing.log_model(
-                    self._client, self._uri, name, pipeline, about, run_id, task, labels, examples
+                    self._client, self._uri, name, checkpoint, pipeline, about, run_id, task, labels, examples
                 )
-                self._create_model(name, words.of_model(name, json.loads(task.model_dump_json()), labels))
+                self._create_model(name, words.of_model(name, task.usage(labels)))
                 source = self._client.get_logged_model(logged).artifact_location
                 crash.at("promotion-model")
                 there = enter(source=source, model_id=logged)

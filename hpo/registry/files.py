@@ -19,7 +19,8 @@ def gather(whole: Path, uri: str) -> Path:
 
     Raises ModelError, with `uri` in it, where something is missing or can't be read.
     """
-    model, described = whole / MODEL, whole / "MLmodel"
+    served = next((whole / "artifacts").glob(f"*/{WEIGHTS}"), None)
+    model, described = served.parent if served else whole / MODEL, whole / "MLmodel"
     for part in sorted((whole / "components").rglob("*")):  # MLflow keeps the tokenizer apart from the weights
         if part.is_file() and model.is_dir():
             part.rename(model / part.name)

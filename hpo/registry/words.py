@@ -1,10 +1,8 @@
 """What a registered model and its versions say of themselves to people, in Markdown. Must not know MLflow."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from hpo.records import Decision, Origin
+from hpo.records import Decision, Origin, Usage
 from hpo.space import Scalar
 
 DESCRIPTION_LIMIT = 5_000
@@ -75,16 +73,10 @@ def _short(value: Scalar) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def of_model(name: str, task: dict[str, Any], labels: Sequence[str]) -> str:
-    """What every version of it does, and how to ask it. task: as its config writes it."""
-    kind = str(task["type"]).replace("-", " ")
-    pairs = not isinstance(task["text"], str)
-    row = '{"text": "one", "text_pair": "other"}' if pairs else '"one text"'
-    columns = " and ".join(f"`{column}`" for column in ([*task["text"]] if pairs else [task["text"]]))
-    answer = f"one of {len(labels)} labels ({_some(labels)}) and its probability" if labels else "a number, as `score`"
+def of_model(name: str, usage: Usage) -> str:
+    """What every version of it does, and how to ask it."""
     lines = [
-        f"BERT, fine-tuned for {kind} of {'pairs of texts' if pairs else 'texts'} (columns {columns}, at most "
-        f"{task['max_length']} tokens). It answers with {answer}.",
+        f"BERT, fine-tuned for {usage.what}. It answers with {usage.answer}.",
         "",
         "`@champion` is the version to use; `@challenger` is the latest that did not beat it. "
         "Each version says why it is what it is.",
@@ -93,16 +85,11 @@ def of_model(name: str, task: dict[str, Any], labels: Sequence[str]) -> str:
         "    python -m hpo.predict --model models:/" + name + "@champion --input rows.csv --output answers.csv",
         "    mlflow models serve -m models:/" + name + "@champion --env-manager local",
         "",
-        f'The server takes `{{"inputs": [{row}, ...]}}` at `/invocations` and answers '
-        '`{"predictions": [{"label": ..., "score": ...}, ...]}`.',
+        f'The server takes `{{"inputs": [{usage.row}, ...]}}` at `/invocations` and answers '
+        f'`{{"predictions": [{usage.reply}, ...]}}`.',
         "",
     ]
     return "\n".join(lines)[:DESCRIPTION_LIMIT]
-
-
-def _some(labels: Sequence[str], most: int = 20) -> str:
-    named = ", ".join(label[:60] for label in labels[:most])
-    return f"{named}, ..." if len(labels) > most else named
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hpo.records import Breakdown
 from hpo.report import words
 from hpo.report.look import Figure
 from hpo.space import Scalar
@@ -74,3 +75,14 @@ def param_cell(params: Mapping[str, Scalar], name: str) -> Cell:
 
 def number_cell(value: float | None, form: str, scale: float = 1.0) -> Cell:
     return Cell("") if value is None else Cell(form.format(value * scale), value)
+
+
+def breakdown_table(parts: Breakdown) -> Table:
+    rows = tuple(Line(tuple(_figure_cell(value) for value in row)) for row in parts.rows)
+    return Table(f"{parts.title}, on the test split", parts.heads, rows, sortable=True)
+
+
+def _figure_cell(value: str | int | float) -> Cell:
+    if isinstance(value, str):
+        return Cell(value)
+    return Cell(f"{value:,}" if isinstance(value, int) else words.metric_value(value), value)

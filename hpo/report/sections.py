@@ -22,7 +22,7 @@ from hpo.report.findings import (
     survivors,
     winners_confirmation,
 )
-from hpo.report.parts import Cell, Chart, Line, Section, Table, number_cell, param_cell
+from hpo.report.parts import Cell, Chart, Line, Section, Table, breakdown_table, number_cell, param_cell
 from hpo.report.setting import set_up
 
 ENOUGH = 50
@@ -92,6 +92,8 @@ def _winner(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
         tables.append(Table("Gain of the winner", ("over", "on", "winner", "rival", "better by"), rows))
     if summary.test_best:
         tables.append(_test(summary))
+    if summary.breakdown is not None:
+        tables.append(breakdown_table(summary.breakdown))
     if schedule := summary.best.schedule:
         names = tuple(dict.fromkeys(name for _, values in schedule for name in values))
         lines = tuple(

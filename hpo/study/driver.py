@@ -318,6 +318,7 @@ def _conclude(
         baseline=baseline,
         test_best=outcome.test_best,
         test_baseline=outcome.test_baseline,
+        breakdown=outcome.breakdown,
         counts=Counter(record.state for record in records),
         decision=outcome.decision.verdict if outcome.decision else None,
         reasons=outcome.decision.reasons if outcome.decision else (),

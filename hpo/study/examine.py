@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from hpo.answering import Model
 from hpo.config import StudyConfig
 from hpo.encoded import Array, Encoded
 from hpo.errors import HpoError, ModelError, ServiceError
@@ -210,11 +211,12 @@ def _again(
         assert own.checkpoint is not None
         assert own.value is not None
         tokenizer = pretrained.load_tokenizer(own.checkpoint)
-        labels = checkpoint.labels_of(own.checkpoint) if config.task.label_kind == "class" else ()
+        labels = Model.open(own.checkpoint).labels
         place = rows_of(study, encoded_key(study.data_digest, tokenizer, config.task, labels))
         if place is None:
             return (), f"the encoded rows are not in {study.folder.parent / CACHE} any more; --resume makes them again"
-        value = _score(study, own.checkpoint, Encoded.load(place), tokenizer.pad_id, bf16=own.params.get("bf16"))
+        rows = Encoded.load(place)
+        value = _score(study, own.checkpoint, rows, labels, tokenizer.pad_id, bf16=own.params.get("bf16"))
         tolerance = OTHER_DEVICE if config.resources.gpus else 0.0
         found.append(Reevaluated(own.checkpoint.name, own.value, value, tolerance))
     return tuple(found), None
@@ -228,7 +230,7 @@ def rows_of(study: Study, wanted: Mapping[str, str]) -> Path | None:
     return place if place.is_file() else None
 
 
-def _score(study: Study, folder: Path, rows: Encoded, pad_id: int, *, bf16: object) -> float:
+def _score(study: Study, folder: Path, rows: Encoded, labels: tuple[str, ...], pad_id: int, *, bf16: object) -> float:
     """As the training loop scores: the same batches, the same precision."""
     config, task = study.config, study.config.task
 
@@ -239,7 +241,7 @@ def _score(study: Study, folder: Path, rows: Encoded, pad_id: int, *, bf16: obje
     device.cap_threads(min(config.resources.cpus, cores()))
     model = inference.load(folder, task.head, where)
     logits = inference.logits(model, rows, collate, where, bf16=bf16 if isinstance(bf16, bool) else None)
-    return task.compute_metrics(logits, rows.flat["labels"])[config.metric]
+    return task.compute_metrics(logits, rows, labels)[config.metric]
 
 
 def _champion(study: Study) -> tuple[Champion | None, str | None]:

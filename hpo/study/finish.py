@@ -1,25 +1,36 @@
 """After the search: open the test split once for the winner, decide on promotion, and say what the study found."""
 
-import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from hpo import crash
+from hpo.answering import Model
 from hpo.config import StudyConfig
-from hpo.encoded import Array, Encoded
+from hpo.encoded import Encoded
 from hpo.errors import ModelError
 from hpo.promotion import Evidence, PromotionConfig, decide
-from hpo.records import Answers, Confirmed, Decision, Origin, Record, StudyFinished, StudySummary, TrialRecord
+from hpo.records import (
+    Answers,
+    Breakdown,
+    Confirmed,
+    Decision,
+    Origin,
+    Record,
+    StudyFinished,
+    StudySummary,
+    TrialRecord,
+)
 from hpo.registry import Example, Registry, Version
 from hpo.runners.machine import cores
 from hpo.study.prepare import Prepared
 from hpo.study.trials import has_weights
-from hpo.tasks import metrics
+from hpo.tasks import settled
 from hpo.tracking.provenance import provenance
-from hpo.training import checkpoint, device, inference, pretrained
+from hpo.training import checkpoint, device, inference
 
 SAVED = "outcome.json"
 EXAMPLES = 2
@@ -42,6 +53,7 @@ class Outcome(Record):
     run_id: str | None = None
     test_best: dict[str, float] | None = None
     test_baseline: dict[str, float] | None = None
+    breakdown: Breakdown | None = None
     decision: Decision | None = None
     model_uri: str | None = None
 
@@ -99,6 +111,7 @@ class Finish:
             update={
                 "test_best": dict(answers.metrics),
                 "test_baseline": dict(against.metrics) if against else None,
+                "breakdown": answers.breakdown,
                 "decision": decision,
                 "model_uri": version.uri if version else None,
             }
@@ -133,31 +146,31 @@ class Finish:
         """What a checkpoint of this study says on the test rows."""
         checkpoint.verify(folder)
         assert self.prepared.encoded.test is not None
-        return self._answers(folder, Encoded.load(self.prepared.encoded.test), self.prepared.tokenizer.pad_id)
+        return self._answers(Model.open(folder), Encoded.load(self.prepared.encoded.test))
 
     def _ask_champion(self, folder: Path) -> Answers:
-        """What the champion says on the same rows, through its own tokenizer. ModelError where its classes differ."""
-        labels = tuple(json.loads((folder / "task.json").read_text("utf-8")).get("labels", ()))
-        if labels != self.prepared.labels:
-            raise ModelError(f"its classes are {', '.join(labels) or 'none'}, not {', '.join(self.prepared.labels)}")
-        tokenizer = pretrained.load_tokenizer(folder)
-        rows = self.config.task.encode(self.prepared.splits.tables["test"], self.prepared.labels, tokenizer)
-        return self._answers(folder, rows, tokenizer.pad_id)
+        """What the champion says on the same rows, through its own tokenizer and what was tuned for it. ModelError
+        where its task or its classes differ."""
+        champion, task = Model.open(folder), self.config.task
+        if champion.task.type != task.type:
+            raise ModelError(f"its task is {champion.task.type}, not {task.type}")
+        if champion.labels != self.prepared.labels:
+            named = [", ".join(labels) or "none" for labels in (champion.labels, self.prepared.labels)]
+            raise ModelError(f"its classes are {named[0]}, not {named[1]}")
+        own = settled(task.model_copy(update=dict.fromkeys(task.tuned)), dict(champion.task))
+        champion = replace(champion, task=own)
+        return self._answers(champion, champion.encode(self.prepared.splits.tables["test"]))
 
-    def _answers(self, folder: Path, rows: Encoded, pad_id: int) -> Answers:
-        task = self.config.task
-
-        def collate(encoded: Encoded, order: Array) -> dict[str, Array]:
-            return task.collate(encoded, order, pad_id)
-
-        where = device.pick_device(self.config.resources.gpus)
+    def _answers(self, model: Model, rows: Encoded) -> Answers:
         device.cap_threads(cores())
-        logits = inference.logits(inference.load(folder, task.head, where), rows, collate, where, bf16=False)
-        references = rows.flat["labels"]
+        task, labels = model.task, model.labels
+        outputs = model.on(self.config.resources.gpus).outputs(rows)
+        predictions, references = task.evidence(outputs, rows, labels, self.config.metric)
         return Answers(
-            predictions=task.predict(logits).tolist(),
+            predictions=predictions.tolist(),
             references=references.tolist(),
-            metrics=task.compute_metrics(logits, references),
+            metrics=task.compute_metrics(outputs, rows, labels),
+            breakdown=task.breakdown(outputs, rows, labels),
         )
 
     def _decide(self, answers: Answers, best: TrialRecord) -> Decision:
@@ -180,7 +193,7 @@ class Finish:
             champion=champion,
             metric=metric,
             mode=self.config.mode,
-            score=metrics.plain(metric),
+            score=self.config.task.plain(metric),
             obstacle=f"promotion.limits is not kept: {', '.join(broken)}" if broken else obstacle,
             digest=digests.get("test"),
             against=present.number if present else None,
@@ -189,14 +202,15 @@ class Finish:
         return decide(evidence, gate)
 
     def _register(self, best: TrialRecord, decision: Decision, confirmed: Confirmed | None) -> Version:
-        gate, task = self.config.promotion, self.config.task
+        gate = self.config.promotion
         assert gate is not None
         assert best.checkpoint is not None
         assert self.run_id is not None
+        task = Model.open(best.checkpoint).task  # with what was tuned
         return Registry(self.config.tracking.uri).register(
             gate.model,
             best.checkpoint,
-            pipeline=inference.pipeline(best.checkpoint, task.pipeline),
+            pipeline=inference.pipeline(best.checkpoint, task.pipeline) if task.pipeline else None,
             decision=decision,
             run_id=self.run_id,
             task=task,
@@ -215,8 +229,14 @@ class Finish:
         )
 
     def _examples(self) -> list[Example]:
-        columns = [self.prepared.splits.train[name].slice(0, EXAMPLES).to_pylist() for name in self.config.task.texts]
-        return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+        """Rows as users will send them: a text, a pair for a pipeline, else columns by name."""
+        task = self.config.task
+        names = [column.name for column in task.asked]
+        rows: list[dict[str, Any]] = self.prepared.splits.train.select(names).slice(0, EXAMPLES).to_pylist()
+        if task.pipeline is None and len(names) > 1:
+            return [*rows]
+        texts = [[" ".join(value) if isinstance(value, list) else value for value in row.values()] for row in rows]
+        return [own[0] if len(own) == 1 else (own[0], own[1]) for own in texts]
 
 
 def finished(summary: StudySummary, files: tuple[Path, ...]) -> StudyFinished:

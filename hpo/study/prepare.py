@@ -74,9 +74,7 @@ def prepare(config: StudyConfig, screen: Screen) -> Prepared:
     task = config.task
     splits = load(
         config.data,
-        texts=task.texts,
-        label=task.label,
-        label_kind=task.label_kind,
+        layout=task.layout,
         base=config.base,
         seed=config.seed,
         cache=cache / "data",
@@ -92,7 +90,7 @@ def prepare(config: StudyConfig, screen: Screen) -> Prepared:
     task.check_metric(config.metric, labels)
     encoded = _encode(task, splits, labels, tokenizer, cache / "encoded", screen)
     screen.say(f"data      {' · '.join(f'{own.split} {own.rows:,}' for own in splits.records)} rows")
-    for note in splits.notes:
+    for note in (*splits.notes, *_notes(task, encoded)):
         screen.say(f"          {note}")
     return Prepared(weights, tokenizer, splits, labels, encoded)
 
@@ -104,15 +102,15 @@ def _encode(
     with ExitStack() as stack:
         bar: list[Advance] = []
 
-        def tokenize(texts: list[str], pairs: list[str] | None, max_length: int) -> dict[str, list[list[int]]]:
+        def advance(rows: int) -> None:
             if not bar:  # shown only where the cache does not have it all
                 bar.append(stack.enter_context(screen.progress("tokenising", total)))
-            encoded = tokenizer(texts, pairs, max_length)
-            bar[0](len(texts))
-            return encoded
+            bar[0](rows)
+
+        watched = _Watched(tokenizer, advance)
 
         def encode(table: "pa.Table") -> Encoded:
-            return task.encode(table, labels, tokenize)
+            return task.encode(table, labels, watched)
 
         return encode_splits(
             splits,
@@ -130,3 +128,39 @@ def encoded_key(data_digest: str, tokenizer: Tokenizer, task: Task, labels: tupl
         "task": task.model_dump_json(),
         "labels": "\n".join(labels),
     }
+
+
+def _notes(task: Task, encoded: EncodedSplits) -> list[str]:
+    """What a person should know of how rows became features, for each split."""
+    places = {"train": encoded.train, "validation": encoded.validation, "test": encoded.test}
+    return [
+        f"{name}: {note}"
+        for name, path in places.items()
+        if path is not None
+        for note in task.notes(Encoded.load(path))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A tokenizer that says how many rows it has done."""
+
+    inner: Tokenizer
+    advance: Advance
+
+    def __call__(self, texts: list[str], pairs: list[str] | None, max_length: int) -> dict[str, list[list[int]]]:
+        encoded = self.inner(texts, pairs, max_length)
+        self.advance(len(texts))
+        return encoded
+
+    def aligned(self, texts: list[str], max_length: int) -> dict[str, list[list[int]]]:
+        encoded = self.inner.aligned(texts, max_length)
+        self.advance(len(texts))
+        return encoded
+
+    def windows(
+        self, questions: list[str], texts: list[str], max_length: int, stride: int
+    ) -> tuple[dict[str, list[list[int]]], list[int]]:
+        encoded = self.inner.windows(questions, texts, max_length, stride)
+        self.advance(len(texts))
+        return encoded

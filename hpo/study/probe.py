@@ -20,7 +20,7 @@ from statistics import fmean
 
 import numpy as np
 
-from hpo.encoded import Array, Encoded, Ragged
+from hpo.encoded import Array, Encoded
 from hpo.errors import TrialError
 from hpo.records import Seeds, TrialConfig
 from hpo.runners.ray import WORKER
@@ -197,10 +197,7 @@ def _sample(encoded: Encoded, count: int) -> Encoded:
     order = np.argsort(encoded.ragged["input_ids"].lengths, kind="stable")
     places = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(np.int64)
     rows: Array = order[places]
-    return Encoded(
-        {name: Ragged.of([column[row].tolist() for row in rows]) for name, column in encoded.ragged.items()},
-        {name: column[rows] for name, column in encoded.flat.items()},
-    )
+    return encoded.take(rows)
 
 
 def _within(bounds: tuple[int, int], value: float) -> int:

@@ -1,14 +1,39 @@
 """Tasks: how rows become model inputs, and outputs become metrics. One file each, named in the union below.
 
 Numpy, never torch. Importing this room is light: what is heavy is imported by the functions that need it.
+
+    contract.py     what every task says of itself, with shapes
+    reading.py      what tasks share
+    metrics.py      metrics of one value a row, and how any metric goes through `evaluate`
+    entities.py     entities of tags, and their metrics
+    labelling.py    metrics of many labels a row
+    squad.py        the best answer of many windows, and how answers are scored
 """
 
 from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
+from hpo.tasks.contract import TaskContract, described, settled
+from hpo.tasks.multi_label import MultiLabel
+from hpo.tasks.multiple_choice import MultipleChoice
+from hpo.tasks.question_answering import QuestionAnswering
 from hpo.tasks.sequence_classification import SequenceClassification
+from hpo.tasks.token_classification import TokenClassification
 
-Task: TypeAlias = Annotated[SequenceClassification, Field(discriminator="type")]
+Task: TypeAlias = Annotated[
+    SequenceClassification | MultiLabel | TokenClassification | QuestionAnswering | MultipleChoice,
+    Field(discriminator="type"),
+]
 
-__all__ = ["SequenceClassification", "Task"]
+__all__ = [
+    "MultiLabel",
+    "MultipleChoice",
+    "QuestionAnswering",
+    "SequenceClassification",
+    "Task",
+    "TaskContract",
+    "TokenClassification",
+    "described",
+    "settled",
+]

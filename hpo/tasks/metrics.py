@@ -4,8 +4,8 @@ Importing this module is light; `evaluate` (seconds) is imported when the first 
 """
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -25,8 +25,25 @@ def mode_of(metric: str) -> Literal["min", "max"]:
 
 def compute(name: str, predictions: Array, references: Array) -> float:
     """One metric over all rows. predictions, references: (rows,), class ids or numbers."""
-    result: Mapping[str, float] = _metric(name).compute(predictions=predictions, references=references)
-    return float(result[name])
+    value = "int64" if name in _CLASSIFICATION else "float64"
+    return together(_named(name), value, predictions, references)[name]
+
+
+def together(
+    function: Callable[..., Mapping[str, float]],
+    value: str,
+    predictions: Array | Sequence[Any],
+    references: Array | Sequence[Any],
+    **options: Any,
+) -> dict[str, float]:
+    """All that `function(predictions, references, **options)` says, through `evaluate`.
+
+    value: the type of a prediction and of a reference: `int64` for one a row, `[int64]` for a list a row, and so on.
+    """
+    found: Mapping[str, float] = _metric(function, value).compute(
+        predictions=predictions, references=references, **options
+    )
+    return {name: float(figure) for name, figure in found.items()}
 
 
 def plain(name: str) -> Callable[[Array, Array], float]:
@@ -108,26 +125,34 @@ REGRESSION = tuple(_REGRESSION)
 
 
 @functools.cache
-def _metric(name: str) -> "evaluate.Metric":
-    """The `evaluate` metric of that name; one a process."""
+def _named(name: str) -> Callable[[Any, Any], Mapping[str, float]]:
+    def named(predictions: Any, references: Any) -> Mapping[str, float]:
+        return {name: plain(name)(np.asarray(predictions), np.asarray(references))}
+
+    named.__doc__ = plain(name).__doc__
+    return named
+
+
+@functools.cache
+def _metric(function: Callable[..., Mapping[str, float]], value: str) -> "evaluate.Metric":
+    """`function` as a metric of `evaluate`; one a process."""
     import datasets
     import evaluate
 
-    functions = {**_CLASSIFICATION, **_REGRESSION}
-    function, value = functions[name], "int64" if name in _CLASSIFICATION else "float64"
+    one = datasets.Value(value.strip("[]"))
+    kind = datasets.Sequence(one) if value.startswith("[") else one
 
     class OwnMetric(evaluate.Metric):  # type: ignore[misc]
         def _info(self) -> "evaluate.MetricInfo":
-            columns = {"predictions": datasets.Value(value), "references": datasets.Value(value)}
             return evaluate.MetricInfo(
-                description=function.__doc__ or name,
+                description=function.__doc__ or function.__name__,
                 citation="",
-                inputs_description="predictions, references: one value a row",
-                features=datasets.Features(columns),
+                inputs_description="predictions, references: one value or one list of them a row",
+                features=datasets.Features({"predictions": kind, "references": kind}),
             )
 
-        def _compute(self, predictions: Array, references: Array) -> dict[str, float]:
-            return {name: function(np.asarray(predictions), np.asarray(references))}
+        def _compute(self, predictions: Any, references: Any, **options: Any) -> Mapping[str, float]:
+            return function(predictions, references, **options)
 
-    OwnMetric.__name__ = name
+    OwnMetric.__name__ = function.__name__
     return OwnMetric(keep_in_memory=True)

@@ -3,31 +3,22 @@
 Must not know models (`tokenize` is passed in), files or trials.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hpo.columns import Column, Layout
 from hpo.errors import DataError
+from hpo.tasks import reading
+from hpo.tasks.contract import Answers, Score, Target, Tokenize
+from hpo.tasks.reading import Length, Name
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from hpo.encoded import Array, Encoded
-
-Name = Annotated[str, Field(min_length=1)]
-
-BLOCK = 2_000
-"""Rows that are tokenised at a time."""
-
-
-class Tokenize(Protocol):
-    """`training` gives it: token ids with special tokens, truncated to max_length, not padded.
-
-    Returns input_ids, and token_type_ids where the model has them: a list of ids for each row.
-    """
-
-    def __call__(self, texts: list[str], pairs: list[str] | None, max_length: int) -> dict[str, list[list[int]]]: ...
+    from hpo.records import Breakdown, Usage
 
 
 class SequenceClassification(BaseModel):
@@ -41,12 +32,13 @@ class SequenceClassification(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     head: ClassVar[str] = "AutoModelForSequenceClassification"
-    pipeline: ClassVar[str] = "text-classification"
+    pipeline: ClassVar[str | None] = "text-classification"
+    tuned: ClassVar[tuple[str, ...]] = ()
 
     type: Literal["sequence-classification"] = "sequence-classification"
     text: Name | tuple[Name, Name]
     label: Name
-    max_length: Annotated[int, Field(ge=2, le=8192)] = 128
+    max_length: Length = 128
     problem_type: Literal["single_label_classification", "regression"] = "single_label_classification"
     labels: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
 
@@ -77,8 +69,30 @@ class SequenceClassification(BaseModel):
         return (*self.texts, self.label)
 
     @property
-    def label_kind(self) -> Literal["class", "number"]:
-        return "number" if self.problem_type == "regression" else "class"
+    def is_regression(self) -> bool:
+        return self.problem_type == "regression"
+
+    @property
+    def noun(self) -> str:
+        return "a regression" if self.is_regression else "a classification"
+
+    @property
+    def inert(self) -> frozenset[str]:
+        return frozenset({"loss", "focal_gamma", "label_smoothing_factor"}) if self.is_regression else frozenset()
+
+    @property
+    def target(self) -> Target:
+        return "number" if self.is_regression else "class"
+
+    @property
+    def asked(self) -> tuple[Column, ...]:
+        return tuple(Column(name, "text") for name in self.texts)
+
+    @property
+    def layout(self) -> Layout:
+        if self.is_regression:
+            return Layout(self.asked, Column(self.label, "number"))
+        return Layout(self.asked, Column(self.label, "class"), names=lambda value: (value,))
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -119,12 +133,17 @@ class SequenceClassification(BaseModel):
                 f"the column {self.label!r} has {len(used)} classes in train ({', '.join(used)}); two are the least"
             )
         if self.labels is not None:
-            self._refuse_strangers(used, self.labels)
+            reading.refuse_strangers(self.label, used, self.labels)
             return self.labels
         dictionary = getattr(column.chunk(0), "dictionary", None)
         if dictionary is not None:
             return tuple(str(name) for name in dictionary.to_pylist())
-        return tuple(_sorted(used))
+        return tuple(reading.sorted_names(used))
+
+    def head_config(self, labels: Sequence[str]) -> dict[str, Any]:
+        if self.is_regression:
+            return {"num_labels": 1, "problem_type": "regression"}
+        return {**reading.named(labels), "problem_type": "single_label_classification"}
 
     def encode(self, table: "pa.Table", labels: Sequence[str], tokenize: Tokenize) -> "Encoded":
         """Ragged input_ids (for pairs token_type_ids, too); flat labels, int64 class ids or float32 numbers.
@@ -133,73 +152,83 @@ class SequenceClassification(BaseModel):
         """
         import numpy as np
 
-        from hpo.encoded import Encoded, Ragged
+        from hpo.encoded import Encoded
 
-        rows: dict[str, list[list[int]]] = {}
-        for start in range(0, len(table), BLOCK):
-            block = table.slice(start, BLOCK)
-            texts, *pairs = (block[name].to_pylist() for name in self.texts)
-            for name, ids in tokenize(texts, pairs[0] if pairs else None, self.max_length).items():
-                rows.setdefault(name, []).extend(ids)
-        kept = ("input_ids", "token_type_ids") if len(self.texts) == 2 else ("input_ids",)
-        ragged = {name: Ragged.of(rows[name]) for name in kept if name in rows}
+        ragged = reading.encode_texts(table, self.texts, self.max_length, tokenize)
+        if self.label not in table.column_names:
+            return Encoded(ragged, {})
         values = table[self.label].to_pylist()
-        if self.problem_type == "regression":
+        if self.is_regression:
             return Encoded(ragged, {"labels": np.array(values, np.float32)})
-        self._refuse_strangers(map(str, values), labels)
+        names = [str(value) for value in values]
+        reading.refuse_strangers(self.label, names, labels)
         ids_of = {name: number for number, name in enumerate(labels)}
-        return Encoded(ragged, {"labels": np.array([ids_of[str(value)] for value in values], np.int64)})
+        return Encoded(ragged, {"labels": np.array([ids_of[name] for name in names], np.int64)})
 
-    def collate(self, encoded: "Encoded", rows: "Array", pad_id: int) -> "dict[str, Array]":
-        """One batch: input_ids, attention_mask and, for pairs, token_type_ids (len(rows), longest of them), int64;
-        labels (len(rows),)."""
-        import numpy as np
+    def notes(self, encoded: "Encoded") -> tuple[str, ...]:
+        return ()
 
-        ids = encoded.ragged["input_ids"]
-        padded = ids.padded(rows, pad_id)
-        mask = (np.arange(padded.shape[1]) < ids.lengths_of(rows)[:, None]).astype(np.int64)
-        batch = {"input_ids": padded, "attention_mask": mask, "labels": encoded.flat["labels"][rows]}
-        if "token_type_ids" in encoded.ragged:
-            batch["token_type_ids"] = encoded.ragged["token_type_ids"].padded(rows, 0)
-        return batch
+    def collate(self, encoded: "Encoded", features: "Array", pad_id: int) -> "dict[str, Array]":
+        """One batch: input_ids, attention_mask and, for pairs, token_type_ids (len(features), longest of them), int64;
+        labels (len(features),)."""
+        batch = reading.padded(encoded, features, pad_id)
+        return batch | ({"labels": encoded.flat["labels"][features]} if "labels" in encoded.flat else {})
 
-    def predict(self, logits: "Array") -> "Array":
-        """(rows,) from (rows, classes) or (rows, 1): class ids int64, or numbers."""
-        import numpy as np
+    def compute_metrics(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> dict[str, float]:
+        """All metrics of `metric_names` over all rows; `f1` of two classes only. outputs: (rows, classes) or (rows, 1).
 
-        if self.problem_type == "regression":
-            numbers: Array = logits.reshape(len(logits))
-            return numbers
-        ids: Array = np.argmax(logits, axis=-1)
-        return ids
-
-    def compute_metrics(self, logits: "Array", references: "Array") -> dict[str, float]:
-        """All metrics of `metric_names` over all rows; `f1` of two classes only. references: (rows,).
-
-        Where a logit is not finite, so is no metric: the caller sees a training that diverged.
+        Where an output is not finite, so is no metric: the caller sees a training that diverged.
         """
         import numpy as np
 
         from hpo.tasks import metrics
 
-        names = [name for name in self.metric_names if name != "f1" or logits.shape[-1] == 2]
-        if not np.isfinite(logits).all():
+        names = [name for name in self.metric_names if name != "f1" or outputs.shape[-1] == 2]
+        if not np.isfinite(outputs).all():
             return dict.fromkeys(names, float("nan"))
-        predictions = self.predict(logits)
-        return {name: metrics.compute(name, predictions, references) for name in names}
+        predictions = self._predict(outputs)
+        return {name: metrics.compute(name, predictions, encoded.labels) for name in names}
 
-    def _refuse_strangers(self, found: Iterable[str], labels: Sequence[str]) -> None:
-        strange = sorted(set(found) - set(labels))
-        if strange:
-            raise DataError(
-                f"the column {self.label!r} has the class {strange[0]!r}, which is not among {', '.join(labels)}; "
-                "add it to task.labels, or remove its rows"
-            )
+    def evidence(
+        self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], metric: str
+    ) -> "tuple[Array, Array]":
+        """(rows,) each: class ids, or numbers."""
+        return self._predict(outputs), encoded.labels
 
+    def plain(self, metric: str) -> Score:
+        from hpo.tasks import metrics
 
-def _sorted(names: set[str]) -> list[str]:
-    """Numbers by size where all are numbers, else by name."""
-    try:
-        return sorted(names, key=lambda name: (float(name), name))
-    except ValueError:
-        return sorted(names)
+        return metrics.plain(metric)
+
+    def breakdown(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> "Breakdown | None":
+        return None
+
+    def usage(self, labels: Sequence[str]) -> "Usage":
+        from hpo.records import Usage
+
+        pairs = len(self.texts) == 2
+        columns = " and ".join(f"`{column}`" for column in self.texts)
+        of = f"{'pairs of texts' if pairs else 'texts'} (columns {columns}, at most {self.max_length} tokens)"
+        return Usage(
+            what=f"sequence classification of {of}",
+            answer=f"one of {reading.some(labels)} and its probability" if labels else "a number, as `score`",
+            row='{"text": "one", "text_pair": "other"}' if pairs else '"one text"',
+            reply='{"label": ..., "score": ...}',
+        )
+
+    def predict(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], *, all_scores: bool) -> Answers:
+        """prediction; for classes also score, its probability, and with `all_scores` one for each class."""
+        predictions = self._predict(outputs)
+        if self.is_regression:
+            return {"prediction": [float(value) for value in predictions]}
+        return reading.class_answers(predictions, outputs, labels, all_scores=all_scores)
+
+    def _predict(self, outputs: "Array") -> "Array":
+        """(rows,) from (rows, classes) or (rows, 1): class ids int64, or numbers."""
+        import numpy as np
+
+        if self.is_regression:
+            numbers: Array = outputs.reshape(len(outputs))
+            return numbers
+        ids: Array = np.argmax(outputs, axis=-1)
+        return ids

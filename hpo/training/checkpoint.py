@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 MANIFEST = "manifest.json"
+ABOUT = "task.json"
+"""As the registry writes it beside a model that it fetches."""
 
 SPARE = 64_000_000
 """Free bytes that a checkpoint leaves on the disk, for the ledger and for what was not foreseen."""
@@ -45,13 +47,17 @@ def write(
     weights: Mapping[str, "torch.Tensor"],
     model_config: Mapping[str, Any],
     tokenizer_folder: Path,
+    about: Mapping[str, Any],
     trial: int,
     step: int,
     metrics: Mapping[str, float],
     params: Mapping[str, Scalar],
     seeds: Seeds,
 ) -> Path:
-    """Write to a temporary name beside `folder`, fsync every file, rename. What was there before is replaced."""
+    """Write to a temporary name beside `folder`, fsync every file, rename. What was there before is replaced.
+
+    about: what the model is for, in JSON, for whoever asks it for answers.
+    """
     import torch
     import transformers
 
@@ -63,6 +69,7 @@ def write(
         save_tensors(parts, temporary / "model.safetensors", {"format": "pt"})
         crash.at("checkpoint")
         (temporary / "config.json").write_text(json.dumps(model_config, indent=2, sort_keys=True), encoding="utf-8")
+        (temporary / ABOUT).write_text(json.dumps(about, indent=2), encoding="utf-8")
         for pattern in TOKENIZER_FILES:
             for source in tokenizer_folder.glob(pattern):
                 shutil.copyfile(source, temporary / source.name)
@@ -130,15 +137,6 @@ def verify(folder: Path) -> Manifest:
         if sha256(path) != expected:
             raise ModelError(f"checkpoint {folder}: {name} differs from the manifest; the file is damaged")
     return manifest
-
-
-def labels_of(folder: Path) -> tuple[str, ...]:
-    """The names of its classes, in the order of their ids. Raises ModelError where its config can't be read."""
-    try:
-        names = json.loads((folder / "config.json").read_text(encoding="utf-8"))["id2label"]
-        return tuple(str(names[number]) for number in sorted(names, key=int))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"checkpoint {folder}: its config.json names no classes ({type(error).__name__})") from error
 
 
 def _fsync(path: Path) -> None:

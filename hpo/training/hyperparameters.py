@@ -52,6 +52,3 @@ BERT_PAPER_GRID = {
     "num_train_epochs": (2, 3, 4),
 }
 """The grid of Devlin et al. 2019, appendix A.3: 18 points."""
-
-CLASSIFICATION_ONLY = frozenset({"loss", "focal_gamma", "label_smoothing_factor"})
-"""Hyperparameters without a meaning for regression."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,22 +27,40 @@ Collate = Callable[[Encoded, Array], Mapping[str, Array]]
 def logits(
     model: nn.Module, encoded: Encoded, collate: Collate, where: torch.device, *, bf16: bool | None = None
 ) -> Array:
-    """(rows, outputs) float32. The same rows give the same answer whatever the model did before."""
+    """(features, outputs) float32; of a model that answers for each token (tokens, outputs), without padding, in the
+    order of `input_ids.values`. The same rows give the same answer whatever the model did before."""
     model.eval()
     answers: list[torch.Tensor] = []
     order: list[Array] = []
+    ids = encoded.ragged["input_ids"]
     tokens = EVAL_TOKENS if where.type == "cpu" else _GPU_EVAL_TOKENS
-    for rows in batches.sorted_by_length(encoded.ragged["input_ids"].lengths, tokens):
+    for rows in batches.sorted_by_length(ids.lengths, tokens):
         context, _ = device.autocast(where, bf16)
         inputs = to_tensors(collate(encoded, rows), where)
         inputs.pop("labels", None)
         with torch.inference_mode(), context:
-            answers.append(model(**inputs).logits.float())
+            answers.append(outputs_of(model(**inputs)).float())
         order.append(rows)
-    found = torch.cat(answers).cpu().numpy()
-    result = np.empty((len(encoded), *found.shape[1:]), np.float32)
-    result[np.concatenate(order)] = found
-    return result
+    if answers[0].ndim == 2:
+        found = torch.cat(answers).cpu().numpy()  # one wait for the device
+        result = np.empty((len(encoded), *found.shape[1:]), np.float32)
+        result[np.concatenate(order)] = found
+        return result
+    by_token = np.empty((len(ids.values), answers[0].shape[-1]), np.float32)
+    for block, rows in zip(answers, order, strict=True):
+        for answer, row in zip(block.cpu().numpy(), rows, strict=True):
+            start, stop = ids.offsets[row : row + 2]
+            by_token[start:stop] = answer[: stop - start]
+    return by_token
+
+
+def outputs_of(answer: Any) -> torch.Tensor:
+    """What a head says, as one tensor: (rows, outputs) or (rows, length, outputs). Heads for spans of a text answer
+    with a score of the start and one of the end for each token."""
+    if "logits" in answer:
+        logits: torch.Tensor = answer.logits
+        return logits
+    return torch.stack((answer.start_logits, answer.end_logits), -1)
 
 
 def to_tensors(arrays: Mapping[str, Array], where: torch.device) -> dict[str, torch.Tensor]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from hpo.errors import DeadParameterError
 from hpo.space import Params, Scalar
-from hpo.training.losses import CrossEntropy, Focal
 from hpo.training.model import depths
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ def _epochs(training: "Training") -> float:
 
 
 def _loss(training: "Training") -> str | None:
-    return {CrossEntropy: "cross_entropy", Focal: "focal"}.get(type(training.loss))
+    return training.loss.name
 
 
 OBSERVERS: Mapping[str, Callable[["Training"], Scalar | None]] = {

@@ -23,8 +23,8 @@ from hpo.training.optimizer import set_rate
 _CHECK_EVERY = {"cpu": 1, "cuda": 16}
 """Steps between looks at the loss: on a GPU every look waits for the device."""
 
-Score = Callable[[Array, Array], dict[str, float]]
-"""(logits, references) -> metrics."""
+Score = Callable[[Array, Encoded], dict[str, float]]
+"""(logits, the rows that they answer) -> metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Training:
     plain_loss: without smoothing and focusing, so that its validation value can be compared between trials.
     pace: how steps are taken; None: as suits the device.
     micro_batch: the most rows at a time, None for whole batches; gradients are those of the batch either way.
+    *_terms: of the mean loss, by feature in training, of the whole split in validation.
     """
 
     model: nn.Module
@@ -66,9 +67,13 @@ class Training:
     pace: graphs.Pace | None = None
     micro_batch: int | None = None
     bf16: bool = field(init=False)
+    train_terms: Array = field(init=False)
+    validation_terms: int = field(init=False)
 
     def __post_init__(self) -> None:
         _, self.bf16 = device.autocast(self.where, self.hyper.bf16)
+        self.train_terms = self.train.terms
+        self.validation_terms = max(1, int(self.validation.terms.sum()))
 
     @property
     def rows(self) -> int:
@@ -162,13 +167,13 @@ def train(
         train_loss = float(torch.stack(losses).mean())
         seconds = time.perf_counter() - started
         trained += seconds
-        references = training.validation.flat["labels"]
+        labels = torch.from_numpy(training.validation.labels.copy())
         asked = time.perf_counter()
         logits = inference.logits(model, training.validation, training.collate, training.where, bf16=training.bf16)
-        latency = 1_000.0 * (time.perf_counter() - asked) / len(references)
-        metrics = training.score(logits, references)
+        latency = 1_000.0 * (time.perf_counter() - asked) / training.validation.rows
+        metrics = training.score(logits, training.validation)
         metrics |= {
-            "loss": float(training.plain_loss(torch.from_numpy(logits), torch.from_numpy(references.copy())).mean()),
+            "loss": float(training.plain_loss(torch.from_numpy(logits), labels).sum()) / training.validation_terms,
             "train_loss": train_loss,
             "learning_rate": training.hyper.learning_rate * training.factor(step - 1),
             "epoch": step / training.steps_per_epoch,
@@ -192,9 +197,9 @@ def stepper(training: Training) -> graphs.Stepper:
     parameters = [part for part in training.model.parameters() if part.requires_grad]
 
     def eager(micro: graphs.Micro) -> torch.Tensor:
-        rows = sum(len(batch) for batch in micro)
+        terms = int(sum(training.train_terms[batch].sum() for batch in micro))
         parts = [part for batch in micro for part in batches.split(batch, training.micro_batch)]
-        loss = sum((_backward(training, part, rows) for part in parts), start=torch.zeros(()))
+        loss = sum((_backward(training, part, terms) for part in parts), start=torch.zeros(()))
         training.clip(parameters)
         training.optimizer.step()
         training.optimizer.zero_grad(set_to_none=True)
@@ -203,13 +208,13 @@ def stepper(training: Training) -> graphs.Stepper:
     return graphs.stepper(training, eager)
 
 
-def _backward(training: Training, rows: Array, rows_of_step: int) -> torch.Tensor:
+def _backward(training: Training, rows: Array, terms_of_step: int) -> torch.Tensor:
     """Gradients of one micro-batch; returns its share of the step's mean loss, detached."""
     inputs = inference.to_tensors(training.collate(training.train, rows), training.where)
     labels = inputs.pop("labels")
     context, _ = device.autocast(training.where, training.bf16)
     with context:
-        logits = training.model(**inputs).logits
-    share = training.loss(logits, labels).sum() / rows_of_step
+        logits = inference.outputs_of(training.model(**inputs))
+    share = training.loss(logits, labels).sum() / max(1, terms_of_step)
     share.backward()  # type: ignore[no-untyped-call]
     return share.detach()

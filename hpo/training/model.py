@@ -21,14 +21,14 @@ _SENTINEL = 0.123456789
 
 @dataclass(frozen=True)
 class Starting:
-    """The pretrained weights of `folder`, kept in memory, for models with the class `head` and these labels.
+    """The pretrained weights of `folder`, kept in memory, for models with the class `head`.
 
-    labels: names in id order; empty for regression.
+    settings: fields of the model's configuration that the head needs.
     """
 
     folder: Path
     head: str
-    labels: tuple[str, ...]
+    settings: Mapping[str, Any]
 
     def build(self, hyper: Hyperparameters, seed: int) -> nn.Module:
         """A model on the CPU in fp32. The same seed gives the same head."""
@@ -75,14 +75,8 @@ class Starting:
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
-        if self.labels:
-            config.num_labels = len(self.labels)
-            config.id2label = dict(enumerate(self.labels))
-            config.label2id = {label: index for index, label in enumerate(self.labels)}
-            config.problem_type = "single_label_classification"
-        else:
-            config.num_labels = 1
-            config.problem_type = "regression"
+        for field, value in self.settings.items():
+            setattr(config, field, value)
         for field in DROPOUTS:
             value = getattr(hyper, field)
             if value is None:

@@ -92,6 +92,46 @@ class Tokenizer:
         encoded = self.inner(texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False)
         return {name: encoded[name] for name in ("input_ids", "token_type_ids") if name in encoded}
 
+    def aligned(self, texts: list[str], max_length: int) -> dict[str, list[list[int]]]:
+        """Ragged input_ids, and `starts` and `ends`: the characters that a token stands for, -1 for special ones."""
+        encoded = self.inner(
+            texts, truncation=True, max_length=max_length, return_attention_mask=False, return_offsets_mapping=True
+        )
+        spans = [_spans(encoded, row, sequence=0) for row in range(len(texts))]
+        return {
+            "input_ids": encoded["input_ids"],
+            "starts": [own[0] for own in spans],
+            "ends": [own[1] for own in spans],
+        }
+
+    def windows(
+        self, questions: list[str], texts: list[str], max_length: int, stride: int
+    ) -> tuple[dict[str, list[list[int]]], list[int]]:
+        """Windows of the texts that share `stride` tokens, each behind its whole question; and the row of each window.
+        `starts` and `ends`: characters of the text, -1 for all other tokens."""
+        encoded = self.inner(
+            questions,
+            texts,
+            truncation="only_second",
+            max_length=max_length,
+            stride=stride,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+        )
+        spans = [_spans(encoded, window, sequence=1) for window in range(len(encoded["input_ids"]))]
+        features = {name: encoded[name] for name in ("input_ids", "token_type_ids") if name in encoded}
+        features |= {"starts": [own[0] for own in spans], "ends": [own[1] for own in spans]}
+        return features, encoded["overflow_to_sample_mapping"]
+
+
+def _spans(encoded: Any, feature: int, *, sequence: int) -> tuple[list[int], list[int]]:
+    """First characters and ends of the tokens that belong to that sequence of the pair; -1 for the others."""
+    offsets = encoded["offset_mapping"][feature]
+    inside = [own == sequence for own in encoded.sequence_ids(feature)]
+    starts = [start if here else -1 for here, (start, _) in zip(inside, offsets, strict=True)]
+    return starts, [end if here else -1 for here, (_, end) in zip(inside, offsets, strict=True)]
+
 
 def quiet() -> None:
     """Keep `transformers` from reporting what this program checks itself."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from hpo.config import load, shipped
+from hpo.errors import ConfigError
 from hpo.training.hyperparameters import BERT_PAPER_GRID
 
 FOLDER = Path(__file__).resolve().parents[2] / "search_spaces"
@@ -22,9 +23,18 @@ GLUE = {
 }
 
 
-def test_all_of_glue_and_the_first_steps_ship():
+OTHER_TASKS = {
+    "ner_wnut17": ("token-classification", "f1"),
+    "multilabel_go_emotions": ("multi-label-classification", "f1_macro"),
+    "qa_squad": ("question-answering", "f1"),
+    "multiple_choice_swag": ("multiple-choice", "accuracy"),
+}
+
+
+def test_all_of_glue_all_tasks_and_the_first_steps_ship():
     assert SPACES
-    assert {path.stem for path in SPACES} >= {f"glue_{name}" for name in GLUE} | {"quickstart", "files_sst2"}
+    wanted = {f"glue_{name}" for name in GLUE} | {"quickstart", "files_sst2", *OTHER_TASKS}
+    assert {path.stem for path in SPACES} >= wanted
     assert set(shipped()) == {path.stem for path in SPACES}
 
 
@@ -63,6 +73,28 @@ def test_glue_has_its_columns_metric_and_a_labelled_test(name):
     assert loaded.data.splits.validation == ("validation_matched" if name == "mnli" else "validation")
     for parameter, values in BERT_PAPER_GRID.items():
         assert all(loaded.space.parameters[parameter].contains(value) for value in values)
+
+
+@pytest.mark.parametrize("name", OTHER_TASKS)
+def test_the_other_tasks_have_a_space_each_with_the_metric_of_the_field(name):
+    loaded = load(FOLDER / f"{name}.yaml")
+    assert (loaded.task.type, loaded.metric) == OTHER_TASKS[name]
+    assert loaded.model.name == "google-bert/bert-base-uncased"
+    assert loaded.data.hub is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "noun"),
+    [
+        ("qa_squad", "space.label_smoothing_factor=0.1", "question answering"),
+        ("qa_squad", "space.classifier_dropout=0.1", "question answering"),
+        ("multilabel_go_emotions", "space.label_smoothing_factor=0.1", "a multi-label classification"),
+        ("glue_stsb", "space.loss=focal", "a regression"),
+    ],
+)
+def test_a_hyperparameter_that_does_nothing_in_a_task_is_refused(name, option, noun):
+    with pytest.raises(ConfigError, match=f"has no meaning for {noun}; remove it"):
+        load(FOLDER / f"{name}.yaml", [option])
 
 
 def test_files_of_ones_own_are_named_on_the_command_line(real_data):

@@ -23,7 +23,7 @@ PROGRAM = """if True:
         task = SequenceClassification.model_validate(task)
         try:
             splits = load(
-                DataConfig.model_validate(data), texts=task.texts, label=task.label, label_kind=task.label_kind,
+                DataConfig.model_validate(data), layout=task.layout,
                 base=Path(), seed=17, cache=Path(), announce=lambda words: None,
             )
         except HpoError as error:

@@ -145,7 +145,7 @@ def test_labels_of_one_class_look_the_same_in_all_formats(load_splits: Load, wri
         (HEADER + "a\tx\nb\ty\n", {"label_kind": "number"}, "line 2: the label 'x' is not a finite number"),
         (HEADER + "a\t1\nb\tnan\n", {"label_kind": "number"}, "line 3: the label 'nan' is not a finite number"),
         (HEADER + "a\t1\nb\t1e999\n", {"label_kind": "number"}, "'1e999' is not a finite number"),
-        (HEADER + "a\tgood\nb\tworse\n", {}, "validation has the label '0', which no train row has"),
+        (HEADER + "a\tgood\nb\tworse\n", {}, r"validation has the label '0' \(b.tsv, line 3\), which no train row has"),
     ],
 )
 def test_rows_that_cannot_be_learned_are_refused(

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 from transformers import BertTokenizerFast
 
-from hpo.encoded import Encoded
+from hpo.encoded import Encoded, Ragged
 from hpo.errors import DataError
 from hpo.tasks.sequence_classification import SequenceClassification
 
@@ -28,6 +28,10 @@ def tokenize(texts: list[str], pairs: list[str] | None, max_length: int) -> dict
 
 def table(*labels: object) -> pa.Table:
     return pa.table({"sentence": [f"row {number}" for number in range(len(labels))], "label": list(labels)})
+
+
+def truth(*labels: float) -> Encoded:
+    return Encoded({"input_ids": Ragged.of([[1]] * len(labels))}, {"labels": np.array(labels)})
 
 
 @pytest.mark.parametrize(
@@ -142,13 +146,13 @@ def test_encoded_rows_come_back_from_the_file(tmp_path: Path) -> None:
 
 
 def test_metrics_of_two_classes_of_more_and_of_numbers() -> None:
-    two = SINGLE.compute_metrics(np.array([[2.0, 1.0], [0.0, 3.0], [0.0, 1.0]]), np.array([0, 1, 0]))
+    two = SINGLE.compute_metrics(np.array([[2.0, 1.0], [0.0, 3.0], [0.0, 1.0]]), truth(0, 1, 0), ("a", "b"))
     assert two == pytest.approx(
         {"accuracy": 2 / 3, "f1": 2 / 3, "f1_macro": 2 / 3, "matthews_correlation": 0.5}, abs=1e-9
     )
-    three = SINGLE.compute_metrics(np.eye(3), np.array([0, 1, 2]))
+    three = SINGLE.compute_metrics(np.eye(3), truth(0, 1, 2), ("a", "b", "c"))
     assert three == {"accuracy": 1.0, "f1_macro": 1.0, "matthews_correlation": 1.0}
-    numbers = NUMBER.compute_metrics(np.array([[1.0], [2.0], [4.0]]), np.array([1.0, 2.0, 3.0]))
+    numbers = NUMBER.compute_metrics(np.array([[1.0], [2.0], [4.0]]), truth(1.0, 2.0, 3.0), ())
     assert numbers["spearmanr"] == pytest.approx(1.0)
     assert numbers["mse"] == pytest.approx(1 / 3)
     assert set(two) == set(SINGLE.metric_names)
@@ -162,7 +166,7 @@ def test_logits_that_are_not_finite_give_no_finite_metric_and_no_warning() -> No
             for task, width in ((SINGLE, 2), (SINGLE, 3), (NUMBER, 1)):
                 logits = np.ones((4, width))
                 logits[1, 0] = bad
-                found = task.compute_metrics(logits, np.array([0, 1, 0, 1]))
+                found = task.compute_metrics(logits, truth(0, 1, 0, 1), ())
                 assert found
                 assert not any(map(np.isfinite, found.values()))
 

@@ -104,6 +104,6 @@ def test_focal_loss_has_gradients_where_a_row_is_certain() -> None:
 
 
 def test_the_loss_follows_from_the_hyperparameters_and_the_kind_of_label() -> None:
-    assert build_loss(Hyperparameters(), 3) == CrossEntropy(0.0)
-    assert build_loss(Hyperparameters(loss="focal", focal_gamma=1.5), 2) == Focal(1.5, 0.0)
-    assert build_loss(Hyperparameters(), 0) == SquaredError()
+    assert build_loss(Hyperparameters(), "class") == CrossEntropy(0.0)
+    assert build_loss(Hyperparameters(loss="focal", focal_gamma=1.5), "class") == Focal(1.5, 0.0)
+    assert build_loss(Hyperparameters(), "number") == SquaredError()

@@ -65,7 +65,7 @@ def test_the_checkpoint_is_of_the_best_evaluation_and_gives_the_same_metric_agai
     logits = inference.logits(
         model, rows, lambda encoded, order: objective.task.collate(encoded, order, 0), device.pick_device(0)
     )
-    metrics = objective.task.compute_metrics(logits, rows.flat["labels"])
+    metrics = objective.task.compute_metrics(logits, rows, objective.labels)
     assert metrics["accuracy"] == best.metrics["accuracy"]
     assert config_of(folder)["id2label"] == {"0": "bad", "1": "good"}
     assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]

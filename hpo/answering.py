@@ -1,0 +1,127 @@
+"""A finished model answers rows of a table. Must not know the registry, commands, or how the model was found."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpo.encoded import Array, Encoded
+from hpo.errors import ModelError
+from hpo.tasks import Task
+from hpo.tasks.contract import Answers
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import torch
+
+    from hpo.training.pretrained import Tokenizer
+
+ABOUT = "task.json"
+"""What a checkpoint and a registered model say of themselves: the task, with what was tuned, and its labels."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A folder of weights and tokenizer, and what they are for. gpus: the part of one that it may use."""
+
+    folder: Path
+    task: Task
+    labels: tuple[str, ...]
+    gpus: float = 0.0
+
+    @classmethod
+    def open(cls, folder: Path) -> "Model":
+        """As `task.json` says. Raises ModelError."""
+        about = read_about(folder)
+        if about is None:
+            raise ModelError(f"{folder}: it has no {ABOUT}, which says what it is for; train or register it anew")
+        return cls(folder, task_of(about["task"], folder), tuple(about["labels"]))
+
+    def encode(self, table: "pa.Table") -> Encoded:
+        return self.task.encode(table, self.labels, self.tokenizer)
+
+    def outputs(self, encoded: Encoded) -> Array:
+        """As `hpo.tasks.contract` has them; in fp32 whatever the hardware has."""
+        from hpo.training import inference
+
+        def collate(some: Encoded, features: Array) -> dict[str, Array]:
+            return self.task.collate(some, features, self.tokenizer.pad_id)
+
+        return inference.logits(self._network, encoded, collate, self._where, bf16=False)
+
+    def answers(
+        self, table: "pa.Table", *, all_scores: bool = False, at_most: int | None = None
+    ) -> dict[str, list[Any]]:
+        """Columns of one answer a row. table: the columns `task.asked`. at_most: rows at a time."""
+        answers: Answers = {}
+        size = at_most or len(table)
+        for start in range(0, len(table), size):
+            encoded = self.encode(table.slice(start, size))
+            found = self.task.predict(self.outputs(encoded), encoded, self.labels, all_scores=all_scores)
+            for name, values in found.items():
+                answers.setdefault(name, []).extend(values)
+        return answers
+
+    def reply(self, rows: Iterable[Any]) -> list[dict[str, Any]]:
+        """One answer for each row that a server is asked: a mapping by column, or a text where there is one column.
+
+        Raises DataError where a row is not what the task asks for.
+        """
+        import pyarrow as pa
+
+        from hpo.data.source import RawSplit, check_columns, clean_columns
+
+        names = [column.name for column in self.task.asked]
+        given = [row if isinstance(row, Mapping) else {names[0]: row} for row in rows]
+        if len(names) == 1:
+            given = [row if names[0] in row else dict(zip(names, row.values(), strict=False)) for row in given]
+        check_columns(list(dict.fromkeys(key for row in given for key in row)), names, "inputs")
+        table = pa.table({name: pa.array([row.get(name) for row in given]) for name in names})
+        answers = self.answers(clean_columns(RawSplit(table, "inputs"), self.task.asked))
+        return [dict(zip(answers, values, strict=True)) for values in zip(*answers.values(), strict=True)]
+
+    def on(self, gpus: float) -> "Model":
+        return replace(self, gpus=gpus)
+
+    @cached_property
+    def tokenizer(self) -> "Tokenizer":
+        from hpo.training import pretrained
+
+        return pretrained.load_tokenizer(self.folder)
+
+    @cached_property
+    def _where(self) -> "torch.device":
+        from hpo.training import device
+
+        return device.pick_device(self.gpus)
+
+    @cached_property
+    def _network(self) -> Any:
+        from hpo.training import inference
+
+        return inference.load(self.folder, self.task.head, self._where)
+
+
+def read_about(folder: Path) -> dict[str, Any] | None:
+    """None where there is none. Raises ModelError where it can't be read."""
+    path = folder / ABOUT
+    if not path.is_file():
+        return None
+    try:
+        about: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return {"task": dict(about["task"]), "labels": list(about["labels"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: it does not describe a model ({error}); bring the file back") from error
+
+
+def task_of(values: Mapping[str, Any], folder: Path) -> Task:
+    """Raises ModelError where this program has no such task."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        task: Task = TypeAdapter(Task).validate_python(dict(values))
+    except ValidationError as error:
+        raise ModelError(f"{folder}: its task is not one of this program's ({error.errors()[0]['msg']})") from error
+    return task

@@ -1,0 +1,56 @@
+"""What a task reads in a row: columns, each with a kind, and what has to hold between them.
+
+Tasks say it, data checks it. Must not know any of them.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Kind: TypeAlias = Literal["text", "texts", "words", "class", "number", "classes", "spans"]
+"""text: one text. texts: a list of them. words: a list of texts, or one text that the task splits. class: one name.
+number: a finite one. classes: a list of names. spans: pieces of another text, {text: [...], answer_start: [...]}."""
+
+Fault: TypeAlias = tuple[int, str]
+"""The first row that is not as it must be, and what is wrong with it and what to do, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """separator: of classes that may also be written as one text, such as `joy,anger`."""
+
+    name: str
+    kind: Kind
+    separator: str | None = None
+
+
+def _nothing(table: "pa.Table") -> Fault | None:
+    return None
+
+
+def _no_names(value: Any) -> Collection[str]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """inputs: what a model is given. label: what it has to find. fault: what is wrong between columns that are each
+    right by themselves. names: the classes that a label stands for. allowed: all that there may be; where it is empty,
+    those of the training rows."""
+
+    inputs: tuple[Column, ...]
+    label: Column
+    fault: "Callable[[pa.Table], Fault | None]" = _nothing
+    names: Callable[[Any], Collection[str]] = _no_names
+    allowed: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[Column, ...]:
+        return (*self.inputs, self.label)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.all)

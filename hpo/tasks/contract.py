@@ -1,0 +1,166 @@
+"""What every task says of itself, and with which shapes. Members of the union in `hpo.tasks` fit it; one suite of tests
+tries all of them. Must not know models: `tokenize` is passed in, and outputs come as arrays.
+
+Words: a row is one of the user's. A feature is what the model reads; a row is one feature, or several (`Encoded`).
+Outputs are (features, values), or (tokens, values) where a model answers for each token: without padding, in the order
+of `encoded.ragged["input_ids"].values`.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
+
+from pydantic import BaseModel
+
+from hpo.columns import Column, Layout
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from hpo.encoded import Array, Encoded
+    from hpo.records import Breakdown, Usage
+
+Target: TypeAlias = Literal["class", "number", "classes", "span"]
+"""What the loss compares. class: one of the values of each output, with -100 where none counts. number: the output
+itself. classes: each value by itself, yes or no. span: a first and a last token."""
+
+Score: TypeAlias = "Callable[[Array, Array], float]"
+"""(predictions (rows, ...), references (rows, ...)) of `evidence` -> the metric."""
+
+Answers: TypeAlias = dict[str, list[Any]]
+"""Columns that stand beside a user's rows, one value a row."""
+
+
+class Tokenize(Protocol):
+    """`training` gives it: token ids with special tokens, cut to max_length, not padded. All lists are of one length a
+    feature; token_type_ids are there where the model has them."""
+
+    def __call__(self, texts: list[str], pairs: list[str] | None, max_length: int) -> dict[str, list[list[int]]]:
+        """input_ids and token_type_ids; the longer of a pair is cut first."""
+        ...
+
+    def aligned(self, texts: list[str], max_length: int) -> dict[str, list[list[int]]]:
+        """input_ids, and with `starts` and `ends` the characters that each token stands for, -1 for special ones."""
+        ...
+
+    def windows(
+        self, questions: list[str], texts: list[str], max_length: int, stride: int
+    ) -> tuple[dict[str, list[list[int]]], list[int]]:
+        """As `aligned` for pairs whose text does not fit: windows of it that share `stride` tokens, each with its whole
+        question; `starts` and `ends` are those of the text, -1 elsewhere. And the row that each window is of."""
+        ...
+
+
+class TaskContract(Protocol):
+    """One member of the union. type: its name in a space file. head: a class of transformers. pipeline: of
+    transformers, by which MLflow serves it; None where this program serves it itself. tuned: fields that are found on
+    the validation rows where they are None."""
+
+    head: ClassVar[str]
+    pipeline: ClassVar[str | None]
+    tuned: ClassVar[tuple[str, ...]]
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def max_length(self) -> int: ...
+
+    @property
+    def noun(self) -> str:
+        """With an article, for messages: `a regression`."""
+        ...
+
+    @property
+    def inert(self) -> frozenset[str]:
+        """Hyperparameters that do nothing here."""
+        ...
+
+    @property
+    def target(self) -> Target: ...
+
+    @property
+    def layout(self) -> Layout:
+        """The columns of a split."""
+        ...
+
+    @property
+    def asked(self) -> tuple[Column, ...]:
+        """The columns of a row that waits for an answer."""
+        ...
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """What `compute_metrics` can report."""
+        ...
+
+    @property
+    def default_metric(self) -> str: ...
+
+    def mode_of(self, metric: str) -> Literal["min", "max"]: ...
+
+    def check_metric(self, metric: str, labels: Sequence[str]) -> None:
+        """DataError where `metric` has no meaning for these labels."""
+        ...
+
+    def label_names(self, train: "pa.Table") -> tuple[str, ...]:
+        """In the order of their ids; () where a model needs none. DataError where nothing can be learnt from them."""
+        ...
+
+    def head_config(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Fields of the model's configuration that the head needs."""
+        ...
+
+    def encode(self, table: "pa.Table", labels: Sequence[str], tokenize: Tokenize) -> "Encoded":
+        """The columns `asked`, and labels where their column is there. DataError on a label that is not in `labels`."""
+        ...
+
+    def notes(self, encoded: "Encoded") -> tuple[str, ...]:
+        """What a person should know of how rows became features, such as how many were cut."""
+        ...
+
+    def collate(self, encoded: "Encoded", features: "Array", pad_id: int) -> "dict[str, Array]":
+        """One batch of the model's inputs, padded; `labels` as the loss takes them, where there are any."""
+        ...
+
+    def compute_metrics(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> dict[str, float]:
+        """All metrics over all rows, and what was `tuned` for them. NaN where an output is not finite."""
+        ...
+
+    def evidence(
+        self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], metric: str
+    ) -> "tuple[Array, Array]":
+        """(predictions (rows, ...), references (rows, ...)): all that `plain(metric)` needs of a resample of rows.
+        References are the same whatever model is asked."""
+        ...
+
+    def plain(self, metric: str) -> Score:
+        """The arithmetic alone, fast enough for thousands of resamples."""
+        ...
+
+    def breakdown(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> "Breakdown | None":
+        """The metrics of its parts, where it has some."""
+        ...
+
+    def usage(self, labels: Sequence[str]) -> "Usage":
+        """How a registered model is asked."""
+        ...
+
+    def predict(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], *, all_scores: bool) -> Answers:
+        """`prediction` and what belongs to it, for people."""
+        ...
+
+
+def described(task: BaseModel, labels: Sequence[str]) -> dict[str, Any]:
+    """What is kept beside a model's weights, in JSON, so that it can be asked without its study."""
+    return {"task": json.loads(task.model_dump_json()), "labels": list(labels)}
+
+
+Task_ = TypeVar("Task_", bound=BaseModel)
+
+
+def settled(task: Task_, values: Mapping[str, Any]) -> Task_:
+    """The task, its `tuned` fields that are open taken from `values`: metrics, or another task's fields."""
+    tuned: tuple[str, ...] = getattr(type(task), "tuned", ())
+    found = {name: values[name] for name in tuned if getattr(task, name) is None and values.get(name) is not None}
+    return task.model_copy(update=found)
