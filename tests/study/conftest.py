@@ -1,3 +1,4 @@
+import importlib
 import os
 import secrets
 import subprocess
@@ -7,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from hpo.records import Objective
+from hpo.runners.inline import InlineRunner
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads both when it is imported
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -46,9 +50,11 @@ def write_films(folder: Path) -> None:
 
 
 @pytest.fixture
-def films(tmp_path: Path, tiny_bert: Path) -> Path:
-    """A space file over a tiny BERT and local files; everything it makes lies beside it."""
+def films(tmp_path: Path, tiny_bert: Path, store: str) -> Path:
+    """A space file over a tiny BERT and local files; everything it makes lies beside it, in an MLflow store that is
+    there and empty."""
     write_films(tmp_path)
+    assert store == f"sqlite:///{tmp_path}/mlflow.db"
     space = tmp_path / "films.yaml"
     space.write_text(SPACE.format(model=tiny_bert, folder=tmp_path))
     return space
@@ -69,5 +75,26 @@ def command() -> Command:
             timeout=240,
             env={**os.environ, **environment},
         )
+
+    return run
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The same command within this process, one trial after the other: for what is not about processes.
+
+    Saves the imports of a driver and its trials, and the start of a Ray: 15 s a study.
+    """
+    from hpo.study import driver
+
+    def runner(objective: Objective, **_: object) -> InlineRunner:
+        return InlineRunner(objective)
+
+    monkeypatch.setattr(driver, "RayRunner", runner)
+
+    def run(name: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+        given = [*map(str, arguments)]
+        code = importlib.import_module(f"hpo.{name}").main(given)
+        return subprocess.CompletedProcess(given, code, *capsys.readouterr())
 
     return run
