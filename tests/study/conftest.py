@@ -1,3 +1,5 @@
+import functools
+import importlib
 import os
 import secrets
 import subprocess
@@ -8,6 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow_server import Server
+
+from hpo.records import Objective
+from hpo.runners import Resources
+from hpo.runners.inline import InlineRunner
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads both when it is imported
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -47,9 +53,11 @@ def write_films(folder: Path) -> None:
 
 
 @pytest.fixture
-def films(tmp_path: Path, tiny_bert: Path) -> Path:
-    """A space file over a tiny BERT and local files; everything it makes lies beside it."""
+def films(tmp_path: Path, tiny_bert: Path, store: str) -> Path:
+    """A space file over a tiny BERT and local files; everything it makes lies beside it, in an MLflow store that is
+    there and empty."""
     write_films(tmp_path)
+    assert store == f"sqlite:///{tmp_path}/mlflow.db"
     space = tmp_path / "films.yaml"
     space.write_text(SPACE.format(model=tiny_bert, folder=tmp_path))
     return space
@@ -83,3 +91,24 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield own
     finally:
         own.kill()
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The same command within this process, one trial after the other: for what is not about processes.
+
+    Saves the imports of a driver and its trials, and the start of a Ray: 15 s a study.
+    """
+    from hpo.study import driver
+
+    def runner(objective: Objective, resources: Resources, address: str | None) -> InlineRunner:
+        return InlineRunner(objective)
+
+    monkeypatch.setattr(driver, "run", functools.partial(driver.run, runner=runner))
+
+    def run(name: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+        given = [*map(str, arguments)]
+        code = importlib.import_module(f"hpo.{name}").main(given)
+        return subprocess.CompletedProcess(given, code, *capsys.readouterr())
+
+    return run

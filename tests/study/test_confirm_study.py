@@ -17,7 +17,7 @@ def figures(folder: Path, name: str) -> dict[str, float]:
 
 
 def test_a_study_confirms_its_leaders_over_fresh_seeds_also_after_a_signal_in_between(
-    films: Path, command: Any
+    films: Path, command: Any, inline: Any
 ) -> None:
     folder = films.parent
     text = films.read_text().replace("scheduler: {type: asha, rungs: 2}", "scheduler: fifo")
@@ -31,7 +31,7 @@ def test_a_study_confirms_its_leaders_over_fresh_seeds_also_after_a_signal_in_be
             if SEED_RUN.search(line):
                 break
         process.send_signal(signal.SIGTERM)
-        rest = "".join(seen) + process.communicate(timeout=60)[0]
+        rest = "".join(seen) + process.communicate(timeout=120)[0]
     assert process.returncode == 143, rest
     assert "go on with --resume" in rest
     assert len(FINISHED.findall(rest)) == 3
@@ -79,7 +79,7 @@ def test_a_study_confirms_its_leaders_over_fresh_seeds_also_after_a_signal_in_be
     seeds = dict(query(folder, "select key, value from model_version_tags"))
     assert seeds["hpo.seed"] == str(outcome["replicate"])
 
-    again = command("run", *arguments, "--resume")
+    again = inline("run", *arguments, "--resume")
     assert again.returncode == 0, again.stderr
     assert SEED_RUN.findall(again.stdout) == []
     assert "models:/films@champion, promoted" in again.stdout

@@ -337,9 +337,9 @@ def test_a_configuration_that_cannot_train_is_told_instead_of_a_time(films: Path
     assert "not predicted: the default configuration can't be trained (" in plan_text(plan)
 
 
-def test_the_command_prints_the_plan_of_the_quickstart(command: Any, tmp_path: Path) -> None:
+def test_the_command_prints_the_plan_of_the_quickstart(inline: Any, tmp_path: Path) -> None:
     arguments = ("--space", "spaces/quickstart.yaml", "--dry-run", "--no-probe", "--storage", tmp_path / "here")
-    done = command("run", *arguments)
+    done = inline("run", *arguments)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("study: quickstart\n")
     assert re.search(r"# data      train [\d,]+ rows, validation [\d,]+ rows, test [\d,]+ rows", done.stdout)

@@ -79,8 +79,8 @@ def test_a_trial_without_a_cost_that_is_searched_for_is_an_error_that_names_it(t
         InlineRunner(silent).run(study(tmp_path, FifoConfig(), RandomConfig(), 2))
 
 
-def test_a_winner_that_breaks_a_limit_is_named_and_not_promoted(films: Path, command: Any) -> None:
-    done = command(
+def test_a_winner_that_breaks_a_limit_is_named_and_not_promoted(films: Path, inline: Any) -> None:
+    done = inline(
         "run", "--space", films, "--set", "search.metric=[accuracy, seconds, trainable_parameters]",
         "--set", "budget.trials=3", "--set", "promotion.limits={trainable_parameters: 10}",
     )  # fmt: skip
