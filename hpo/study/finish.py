@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hpo import crash
-from hpo.answering import Model
+from hpo.answering import Model, read_about
 from hpo.config import StudyConfig
 from hpo.encoded import Encoded
 from hpo.errors import ModelError
@@ -146,7 +146,13 @@ class Finish:
         """What a checkpoint of this study says on the test rows."""
         checkpoint.verify(folder)
         assert self.prepared.encoded.test is not None
-        return self._answers(Model.open(folder), Encoded.load(self.prepared.encoded.test))
+        return self._answers(self._own(folder), Encoded.load(self.prepared.encoded.test))
+
+    def _own(self, folder: Path) -> Model:
+        """A checkpoint of this study. One of an earlier release says nothing of its task, and nothing was tuned."""
+        if read_about(folder) is None:
+            return Model(folder, self.config.task, self.prepared.labels)
+        return Model.open(folder)
 
     def _ask_champion(self, folder: Path) -> Answers:
         """What the champion says on the same rows, through its own tokenizer and what was tuned for it. ModelError
@@ -206,7 +212,7 @@ class Finish:
         assert gate is not None
         assert best.checkpoint is not None
         assert self.run_id is not None
-        task = Model.open(best.checkpoint).task  # with what was tuned
+        task = self._own(best.checkpoint).task  # with what was tuned
         return Registry(self.config.tracking.uri).register(
             gate.model,
             best.checkpoint,
