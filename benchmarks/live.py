@@ -91,12 +91,13 @@ def read(files: Iterable[Path]) -> dict[tuple[str, str, int], dict[str, Any]]:
 def text(lines: Sequence[dict[str, Any]]) -> str:
     names = [name for name in VALIDATION_ROWS if any(line["task"] == name for line in lines)]
     found = [Speed(**{name: own for name, own in line.items() if name != "target"}) for line in lines]
+    arms = [arm for arm in ARMS if any(one.arm == arm for one in found)]
     goals = ", ".join(
         f"{name} {METRIC} {max(line['target'] for line in lines if line['task'] == name):.4f}" for name in names
     )
     return (
         f"Made by `python -m benchmarks.live`, one trial at a time; target: {goals}; a search ends after "
-        f"{MOST_EPOCHS:.0f} epochs. Columns as above.\n\n{speed_table(names, found, list(ARMS), OURS)}"
+        f"{MOST_EPOCHS:.0f} epochs. Columns as above.\n\n{speed_table(names, found, arms, OURS)}"
     )
 
 

@@ -117,8 +117,8 @@ def text(tasks: Sequence[Recorded], fed: Sequence[Regret], fast: Sequence[Speed]
             f"**Feedback.** Regret by epochs of training spent: best recorded less best complete trial, mean ± "
             f"standard deviation over {seeds} seeds, which begin all arms with the same default and random trials. "
             "Proposed: the same of all that the sampler proposed after that, by what it would have become in full, and "
-            "its difference to ours, paired by seed, with the 95 % interval. The toy is a smooth optimum over the same "
-            "space.",
+            "its difference to ours, paired by seed, with the 95 % interval. No arm has `random_fraction`: they differ "
+            "in feedback alone. The toy is a smooth optimum over the same space.",
             _feedback_table(fed),
             "**Speed.** Epochs of training until a complete trial is within one standard error of the best of the BERT "
             "paper's grid: geometric mean over seeds, with the factor of one standard deviation; how many arrived; and "

@@ -141,7 +141,7 @@ def _changed(**search: Any) -> Arm:
 
 
 FEEDBACK: dict[str, Arm] = {
-    "TPE + ASHA, told PRUNED (ours)": _told_pruned(),
+    "TPE + ASHA, told PRUNED (ours)": _told_pruned(sampler=TpeConfig(random_fraction=0.0)),
     "the same, told COMPLETE with the last value": _told_complete(STARTUP),
     "OptunaSearch as it is + ASHA": _told_complete(None),
     "random + ASHA": _told_pruned(sampler=RandomConfig()),

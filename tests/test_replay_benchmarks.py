@@ -77,8 +77,9 @@ def test_asha_finds_the_best_of_trials_that_keep_their_order_for_less(sst2: Reco
 
 
 def test_the_tables_of_the_rungs_hold_every_arm(sst2: Recorded) -> None:
-    arms = [(FifoConfig(), "value"), (AshaConfig(), "value"), (AshaConfig(resource="samples"), "value")]
-    results = [rungs.replayed(sst2, scheduler, "value", orders=3, slots=2) for scheduler, _ in arms]
+    third = {"reduction_factor": 3.0, "rungs": 3}
+    arms = [FifoConfig(), AshaConfig(**third), AshaConfig(**third, resource="samples")]
+    results = [rungs.replayed(sst2, scheduler, "value", orders=3, slots=2) for scheduler in arms]
     text = rungs.text([sst2], list(rungs.correlations(sst2)), results, 3)
     for word in ("none: all in full", "progress, /3, 3 rungs, value", "samples, /3, 3 rungs, value", "progress 1/4"):
         assert f"| {word}" in text
