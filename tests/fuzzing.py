@@ -15,6 +15,7 @@ with atheris.instrument_imports(include=["hpo"]):
     from hpo.data.config import DataConfig
     from hpo.data.loading import load
     from hpo.errors import ConfigError, DataError
+    from hpo.tasks import SequenceClassification
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzzing-"))
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".parquet")
@@ -38,9 +39,7 @@ def rows(content: bytes) -> None:
     try:
         load(
             asked,
-            texts=("sentence",),
-            label="label",
-            label_kind="class",
+            layout=SequenceClassification(text="sentence", label="label").layout,
             base=FOLDER,
             seed=1,
             cache=FOLDER / "cache",

@@ -3,7 +3,6 @@
 import json
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from hpo.data.config import DataConfig
 from hpo.data.loading import Splits, load
 from hpo.errors import DataError
+from hpo.tasks import SequenceClassification
 
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".parquet")
 fuzz = settings(
@@ -27,9 +27,10 @@ def outcome(folder: Path, suffix: str, kind: str = "class") -> Splits | DataErro
     """Of one file as train and validation; anything but rows or a refusal fails the test."""
     name = f"rows{suffix}"
     config = DataConfig.model_validate({"files": {"train": name}, "validation": {"from": "train", "rows": 2}})
-    given: dict[str, Any] = {"texts": ("sentence",), "label": "label", "label_kind": kind}
+    problem = "regression" if kind == "number" else "single_label_classification"
+    layout = SequenceClassification(text="sentence", label="label", problem_type=problem).layout
     try:
-        splits = load(config, base=folder, seed=1, cache=folder / "cache", announce=lambda words: None, **given)
+        splits = load(config, layout=layout, base=folder, seed=1, cache=folder / "cache", announce=lambda words: None)
     except DataError as error:
         return error if len(str(error)) > 10 else pytest.fail(f"wordless: {error!r}")
     assert len(splits.validation) >= 1
