@@ -156,12 +156,15 @@ class Bookmarks:
         for path in [*self._data(name), self.pulse(name), *self.folder.glob(f"{name}.*.damaged")]:
             path.unlink(missing_ok=True)
 
-    def keep(self, names: Iterable[str]) -> None:
-        """Remove all but what belongs to these trials, half-written files too. Only while no trial runs."""
+    def litter(self, names: Iterable[str]) -> list[Path]:
+        """What belongs to none of these trials, and half-written files. Of a folder in which no trial runs."""
         wanted = set(names)
-        for path in self.folder.glob("*"):
-            if path.name.split(".")[0] not in wanted:
-                path.unlink(missing_ok=True)
+        return [path for path in sorted(self.folder.glob("*")) if path.name.split(".")[0] not in wanted]
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Remove all but what belongs to these trials. Only while no trial runs."""
+        for path in self.litter(names):
+            path.unlink(missing_ok=True)
         with suppress(OSError):
             self.folder.rmdir()
 
