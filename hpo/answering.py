@@ -11,15 +11,13 @@ from hpo.encoded import Array, Encoded
 from hpo.errors import ModelError
 from hpo.tasks import Task
 from hpo.tasks.contract import Answers
+from hpo.training.checkpoint import ABOUT
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
     from hpo.training.pretrained import Tokenizer
-
-ABOUT = "task.json"
-"""What a checkpoint and a registered model say of themselves: the task, with what was tuned, and its labels."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from hpo.errors import ConfigError, HpoError, ModelError, Problem
+from hpo.errors import ConfigError, ModelError, Problem, exit_code_of
 
 if TYPE_CHECKING:
     from hpo.registry import Past, Registry, Version
@@ -28,24 +28,16 @@ exit codes: 0 done; 2 your mistake; 4 a service is not there; 130 stopped"""
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code. A mistake is told on stderr, without a traceback."""
     arguments = _parser().parse_args(argv)
-    try:
-        _check(arguments)
-        from hpo.registry import Registry
+    return exit_code_of(lambda: _act(arguments))
 
-        registry = Registry(arguments.tracking_uri)
-        {"show": _show, "history": _history, "rollback": _rollback, "promote": _promote}[arguments.act](
-            registry, arguments
-        )
-        return 0
-    except HpoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except ModuleNotFoundError as error:
-        print(f"error: this Python has no {error.name}; first: . .venv/bin/activate", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+
+def _act(arguments: argparse.Namespace) -> int:
+    _check(arguments)
+    from hpo.registry import Registry
+
+    act = {"show": _show, "history": _history, "rollback": _rollback, "promote": _promote}[arguments.act]
+    act(Registry(arguments.tracking_uri), arguments)
+    return 0
 
 
 def _check(arguments: argparse.Namespace) -> None:

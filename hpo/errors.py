@@ -15,7 +15,8 @@ HpoError
     └── DamagedBookmarkError  what a trial had written down can't be gone on from
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -93,3 +94,27 @@ class OutOfMemoryError(TrialError):
 
 class DamagedBookmarkError(TrialError):
     """What a trial had written down of itself is not what was meant to be; it begins again."""
+
+
+def exit_code_of(command: Callable[[], int], *, file: str | None = None, stopped: str = "stopped") -> int:
+    """What a command returns; what it raises on purpose, told on stderr without a traceback, becomes an exit code.
+
+    file: whose problems a ConfigError lists, one a line; None: those of the arguments. stopped: said at Ctrl-C.
+    """
+    try:
+        return command()
+    except HpoError as error:
+        if isinstance(error, ConfigError) and file is not None:
+            count = len(error.problems)
+            print(f"{count} problem{'s' if count > 1 else ''} in {file}:", file=sys.stderr)
+            for problem in error.problems:
+                print(f"  {' '.join(str(problem).split())}", file=sys.stderr)
+        else:
+            print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        print(f"error: this Python has no {error.name}; first: . .venv/bin/activate", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(stopped, file=sys.stderr)
+        return 130

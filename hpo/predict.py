@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from hpo.errors import ConfigError, DataError, HpoError, ModelError, Problem
+from hpo.errors import ConfigError, DataError, ModelError, Problem, exit_code_of
 
 if TYPE_CHECKING:
     from hpo.answering import Model
@@ -35,25 +35,11 @@ exit codes: 0 done; 2 your mistake; 4 a service is not there; 130 stopped"""
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code. A mistake is told on stderr, without a traceback."""
     arguments = _parser().parse_args(argv)
-    try:
-        started = time.monotonic()
-        rows = _predict(arguments)
-        seconds = time.monotonic() - started
-        print(f"{rows:,} rows answered in {seconds:.1f} s: {arguments.output}", file=sys.stderr)
-        return 0
-    except HpoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except ModuleNotFoundError as error:
-        print(f"error: this Python has no {error.name}; first: . .venv/bin/activate", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
+    return exit_code_of(lambda: _predict(arguments), stopped="stopped; nothing was written")
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    """The number of rows."""
+    started = time.monotonic()
     _check(arguments)
     from hpo.data import tables
 
@@ -70,7 +56,9 @@ def _predict(arguments: argparse.Namespace) -> int:
         if name in rows:
             raise DataError(f"{arguments.input}: it has a column {name!r} already; rename that one")
     tables.write_rows(arguments.output, {**rows, **answers})
-    return len(table)
+    seconds = time.monotonic() - started
+    print(f"{len(table):,} rows answered in {seconds:.1f} s: {arguments.output}", file=sys.stderr)
+    return 0
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpo.errors import ConfigError, HpoError
+from hpo.errors import exit_code_of
 
 if TYPE_CHECKING:
     from hpo.config import StudyConfig
@@ -23,31 +23,20 @@ study; 130, 143 stopped by a signal, to be continued with --resume"""
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code. A mistake is told on stderr, one line a problem, without a traceback."""
     arguments = _parser().parse_args(argv)
-    try:
-        from hpo import config
+    # later than that the driver has its own handler of signals
+    return exit_code_of(lambda: _run(arguments), file=arguments.space, stopped="stopped before the first trial")
 
-        loaded = config.load(config.find(arguments.space), arguments.set, arguments.storage)
-        if arguments.dry_run:
-            return _dry_run(loaded, timed=arguments.probe)
 
-        from hpo.study import driver
+def _run(arguments: argparse.Namespace) -> int:
+    from hpo import config
 
-        return driver.run(loaded, resume=arguments.resume, address=arguments.address)
-    except ConfigError as error:
-        count = len(error.problems)
-        print(f"{count} problem{'s' if count > 1 else ''} in {arguments.space}:", file=sys.stderr)
-        for problem in error.problems:
-            print(f"  {' '.join(str(problem).split())}", file=sys.stderr)
-        return error.exit_code
-    except HpoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except ModuleNotFoundError as error:
-        print(f"error: this Python has no {error.name}; first: . .venv/bin/activate", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:  # before the first trial; later the driver has its own handler
-        print("stopped before the first trial", file=sys.stderr)
-        return 130
+    loaded = config.load(config.find(arguments.space), arguments.set, arguments.storage)
+    if arguments.dry_run:
+        return _dry_run(loaded, timed=arguments.probe)
+
+    from hpo.study import driver
+
+    return driver.run(loaded, resume=arguments.resume, address=arguments.address)
 
 
 def _dry_run(config: "StudyConfig", *, timed: bool) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpo.errors import ConfigError, HpoError, Problem
+from hpo.errors import ConfigError, Problem, exit_code_of
 
 if TYPE_CHECKING:
     from hpo.config import StudyConfig
@@ -31,27 +31,15 @@ ROWS = 1000
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code. A mistake is told on stderr, one line a problem, without a traceback."""
     arguments = _parser().parse_args(argv)
-    try:
-        from hpo import config
+    return exit_code_of(lambda: _simulate(arguments), file=arguments.space)
 
-        loaded = config.load(config.find(arguments.space), arguments.set)
-        print(_played(loaded, arguments.curves, arguments.slots, arguments.seeds, arguments.rows))
-        return 0
-    except ConfigError as error:
-        count = len(error.problems)
-        print(f"{count} problem{'s' if count > 1 else ''} in {arguments.space}:", file=sys.stderr)
-        for problem in error.problems:
-            print(f"  {' '.join(str(problem).split())}", file=sys.stderr)
-        return error.exit_code
-    except HpoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except ModuleNotFoundError as error:
-        print(f"error: this Python has no {error.name}; first: . .venv/bin/activate", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from hpo import config
+
+    loaded = config.load(config.find(arguments.space), arguments.set)
+    print(_played(loaded, arguments.curves, arguments.slots, arguments.seeds, arguments.rows))
+    return 0
 
 
 def _played(config: "StudyConfig", curves: str, slots: int, seeds: int, rows: int | None) -> str:

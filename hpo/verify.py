@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo.errors import ConfigError, HpoError, Problem, ServiceError
+from hpo.errors import ConfigError, Problem, ServiceError, exit_code_of
 
 if TYPE_CHECKING:
     from hpo.invariants import Facts, Finding
@@ -35,18 +35,7 @@ study; 130 stopped"""
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code. A mistake is told on stderr, without a traceback."""
     arguments = _parser().parse_args(argv)
-    try:
-        folder = _folder(arguments)
-        return _verify(arguments, folder)
-    except HpoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except ModuleNotFoundError as error:
-        print(f"error: this Python has no {error.name}; first: . .venv/bin/activate", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    return exit_code_of(lambda: _verify(arguments, _folder(arguments)))
 
 
 def _folder(arguments: argparse.Namespace) -> Path:

@@ -14,7 +14,10 @@ import pytest
 from films import write_films
 
 from hpo import config, verify
+from hpo.errors import ServiceError
+from hpo.invariants.mirror import doubled
 from hpo.records import Objective
+from hpo.records.mirrored import MirroredRun
 from hpo.runners import Resources, Runner
 from hpo.runners.inline import InlineRunner
 from hpo.study import driver
@@ -174,6 +177,12 @@ def leave_half(study: Path) -> None:
     (study / "checkpoints" / ".trial-0001.123").mkdir()
 
 
+def leave_bookmark(study: Path) -> None:
+    """Of a trial that has ended."""
+    (study / "running").mkdir(exist_ok=True)
+    (study / "running" / "trial-0001.json").write_text("{}")
+
+
 def take_alias(study: Path) -> None:
     query(study.parents[1] / "mlflow.db", "delete from registered_model_aliases")
     query(study.parents[1] / "mlflow.db", "delete from model_version_tags where key = 'hpo.champion_since'")
@@ -199,6 +208,7 @@ HURTS = [
     (hurt_weights, {"checkpoints"}, False),
     (leave_folder, {"strangers"}, True),
     (leave_half, {"temporary"}, True),
+    (leave_bookmark, {"temporary"}, True),
     (take_alias, {"champion"}, True),
 ]
 
@@ -218,6 +228,68 @@ def test_what_is_hurt_is_named_and_mended_where_it_can_be(
         assert all(found[name]["verdict"] == "mended" for name in names)
         code, found = check(study)
         assert code == 0, found
+
+
+def test_of_two_runs_of_a_trial_the_one_that_was_told_the_most_stays() -> None:
+    """A server that was too slow may have made the older one after it was given up on, and it stays empty."""
+
+    def run(run_id: str, number: int, metrics: dict[str, float]) -> MirroredRun:
+        return MirroredRun(run_id=run_id, experiment_id="1", kind="trial", number=number, status="", metrics=metrics)
+
+    late, told, equal = run("late", 1, {}), run("told", 1, {"accuracy": 0.9}), run("equal", 1, {"accuracy": 0.9})
+    assert doubled((late, run("other", 2, {}), told, equal)) == [late, equal]
+
+
+def test_checkpoints_of_an_earlier_release_are_not_asked_again(study: Path, check: Check) -> None:
+    for folder in (study / "checkpoints").iterdir():
+        (folder / "task.json").unlink()
+        manifest = json.loads((folder / "manifest.json").read_text())
+        del manifest["files"]["task.json"]
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    code, found = check(study)
+    assert code == 0, found
+    assert found["again"]["verdict"] == "left out"
+    assert "earlier release" in found["again"]["said"]
+
+
+def test_the_bookmark_of_a_trial_that_goes_on_is_no_litter(study: Path, check: Check) -> None:
+    query(study / "ledger.db", "update trials set state = 'RUNNING' where number = 1")
+    running = study / "running"
+    running.mkdir(exist_ok=True)
+    for name in ("trial-0001.json", "trial-0001.30.safetensors", "trial-0001.pulse", "trial-0002.pulse"):
+        (running / name).touch()
+    _, found = check(study, "--repair", "--no-reevaluate")
+    assert found["temporary"]["verdict"] == "mended", found
+    assert "(it was: running/trial-0002.pulse;" in found["temporary"]["said"]
+    left = sorted(path.name for path in running.iterdir())
+    assert left == ["trial-0001.30.safetensors", "trial-0001.json", "trial-0001.pulse"]
+
+
+@pytest.mark.parametrize("damaged", [True, False], ids=["damaged", "gone"])
+def test_nothing_is_removed_while_the_ledger_can_t_be_read(study: Path, check: Check, damaged: bool) -> None:
+    leave_half(study)
+    leave_bookmark(study)
+    for file in study.glob("ledger.db*"):
+        if damaged and file.name == "ledger.db":
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        else:
+            file.unlink()
+    before = sorted(path.relative_to(study) for path in study.rglob("*"))
+    code, found = check(study, "--repair", "--no-reevaluate")
+    assert code == 1
+    assert found["ledger"]["verdict"] == "broken"
+    assert not set(before) - {path.relative_to(study) for path in study.rglob("*")}
+
+
+def test_a_driver_refuses_a_study_whose_ledger_is_gone(
+    study: Path, sound: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints = sorted((study / "checkpoints").iterdir())
+    for file in study.glob("ledger.db*"):
+        file.unlink()
+    with pytest.raises(ServiceError, match=r"ledger.db is not there, though checkpoints of its trials are"):
+        driver.run(config.load(sound / "films.yaml", [], study.parent), resume=True, runner=here)
+    assert sorted((study / "checkpoints").iterdir()) == checkpoints
 
 
 def test_a_study_that_a_driver_holds_is_left_alone(study: Path, check: Check, tmp_path: Path) -> None:

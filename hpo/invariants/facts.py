@@ -24,7 +24,7 @@ class Mend(StrEnum):
 
     EVENTS = "tell what the ledger has and the events have not"
     MIRROR = "tell MLflow everything again"
-    DOUBLES = "move the younger of two runs to MLflow's bin"
+    DOUBLES = "move all but one run of a trial to MLflow's bin"
     DISK = "remove what nobody points to"
     ALIAS = "put the alias where it belongs"
 
@@ -77,7 +77,8 @@ class Champion:
 
 @dataclass(frozen=True)
 class Facts:
-    """A study. trials: of the ledger, finished or not; runs: finished ones over fresh seeds, in their order.
+    """A study. trials: of the ledger, finished or not; runs: finished ones over fresh seeds, in their order;
+    running_runs: those that a crash cut off.
 
     budget: trials asked for. is_bounded_otherwise: hours, epochs or a target may end it earlier. assignments: that a
     finite space has. has_changed: its space was changed on the way. keep, keep_bytes: of checkpoints. seeds: fresh ones
@@ -92,7 +93,7 @@ class Facts:
     mode: Literal["min", "max"]
     trials: tuple[TrialRecord, ...] = ()
     runs: tuple[TrialRecord, ...] = ()
-    running_runs: int = 0
+    running_runs: tuple[TrialRecord, ...] = ()
     budget: int | None = None
     is_bounded_otherwise: bool = False
     assignments: int | None = None
@@ -127,6 +128,11 @@ class Facts:
     @property
     def running(self) -> tuple[TrialRecord, ...]:
         return tuple(own for own in self.trials if own.state is TrialState.RUNNING)
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """Names of the trials and runs that go on with the next driver."""
+        return tuple(own.name for own in (*self.running, *self.running_runs))
 
     @property
     def is_finished(self) -> bool:

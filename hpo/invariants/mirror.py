@@ -47,15 +47,15 @@ def runs(facts: Facts) -> Finding:
 
 
 def doubled(found: tuple[MirroredRun, ...]) -> list[MirroredRun]:
-    """All but the oldest run of each trial and of the study; found: the oldest first."""
-    seen: set[tuple[str, int, int]] = set()
-    doubles = []
+    """All but one run of each trial and of the study: that which was told the most, else the oldest, as the tracker has
+    it. found: the oldest first."""
+    kept: dict[tuple[str, int, int], MirroredRun] = {}
     for own in found:
         place = (own.kind, own.number, own.replicate)
-        if place in seen:
-            doubles.append(own)
-        seen.add(place)
-    return doubles
+        if place not in kept or len(own.metrics) > len(kept[place].metrics):
+            kept[place] = own
+    ids = {own.run_id for own in kept.values()}
+    return [own for own in found if own.run_id not in ids]
 
 
 def statuses(facts: Facts) -> Finding:

@@ -84,7 +84,9 @@ def seeds(facts: Facts) -> Finding:
     if wrong:
         return broken("seeds", wrong, "what is said of a leader is the mean over its seeds", RESUME)
     if facts.is_finished and facts.running_runs:
-        return broken("seeds", [f"{facts.running_runs} run"], "none runs when the study has finished", RESUME)
+        return broken(
+            "seeds", [_name(own) for own in facts.running_runs], "none runs when the study has finished", RESUME
+        )
     return ok("seeds", f"{len(latest)} runs of {len({number for number, _ in latest})} leaders")
 
 

@@ -12,7 +12,8 @@ What it proposes follows from the study's seed and what it holds, so a study tha
 been. Must not know who runs trials or who else is told.
 """
 
-from hpo.ledger.book import CHECKPOINTS, BuildsSampler, Ledger
+from hpo.ledger.book import BuildsSampler, Ledger
 from hpo.ledger.entries import PARTS, part_of
+from hpo.ledger.storage import CHECKPOINTS
 
 __all__ = ["CHECKPOINTS", "PARTS", "BuildsSampler", "Ledger", "part_of"]

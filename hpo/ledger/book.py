@@ -27,16 +27,13 @@ from hpo.ledger.entries import (
 from hpo.ledger.generations import NOTES, SECONDS_USED, TAKEN, Direction, open_study
 from hpo.ledger.past import new_evidence
 from hpo.ledger.proposals import Proposals
-from hpo.ledger.storage import LEDGER, open_storage, translated
+from hpo.ledger.storage import CHECKPOINTS, LEDGER, open_storage, translated
 from hpo.objectives import Objectives, values_of
 from hpo.records import AGAIN, Seeds, TrialRecord, TrialState, is_owed
 from hpo.space import Params, SearchSpace
 
 if TYPE_CHECKING:
     import optuna
-
-CHECKPOINTS = "checkpoints"
-"""Beside the ledger, which keeps names and no paths: a study's folder may be moved."""
 
 NO_OTHERS: Objectives = {}
 

@@ -13,7 +13,7 @@ from hpo.errors import ServiceError
 from hpo.ledger.entries import attributes_of, is_live, is_trial, part_of, record_of, run_of
 from hpo.ledger.fit import fit
 from hpo.ledger.generations import NOTES, RUNS, SECONDS_USED, TAKEN, entry, latest_of
-from hpo.ledger.storage import LEDGER, is_unfinished
+from hpo.ledger.storage import CHECKPOINTS, LEDGER, is_unfinished
 from hpo.mlflow_client import without_password
 from hpo.objectives import Mode
 from hpo.records import Seeds, TrialRecord, TrialState
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class PastStudy:
     """mode: of its leading metric. trials: those that were finished, by number. runs: the same over fresh seeds.
     seconds_used: wall time of its drivers. taken_over: the sources that it is through with. running: trials that a
-    driver is at, or was when it was cut off; running_runs: how many over fresh seeds. has_changed: its space."""
+    driver is at, or was when it was cut off; running_runs: those over fresh seeds. has_changed: its space."""
 
     name: str
     mode: Mode
@@ -36,7 +36,7 @@ class PastStudy:
     seconds_used: float = 0.0
     taken_over: frozenset[str] = frozenset()
     running: tuple[TrialRecord, ...] = ()
-    running_runs: int = 0
+    running_runs: tuple[TrialRecord, ...] = ()
     has_changed: bool = False
 
     @property
@@ -64,9 +64,14 @@ def read_studies(place: Path | str, *, key: str) -> list[PastStudy]:
 
 
 def read_study(folder: Path, name: str, mode: Mode) -> PastStudy:
-    """The study `name` in its own folder, without trials where there is none yet. ServiceError where it can't be
-    read."""
+    """The study `name` in its own folder, without trials where there is none yet. ServiceError where it can't be read,
+    or is gone: whoever went on then would take the checkpoints for nobody's."""
     place = folder / LEDGER
+    if not place.is_file() and any((folder / CHECKPOINTS).glob("trial-*")):
+        raise ServiceError(
+            f"storage: {place} is not there, though checkpoints of its trials are; restore it from a backup, "
+            "or give the study a new name"
+        )
     if not place.is_file() or is_unfinished(place):
         return PastStudy(name, mode)
     with _reading(place.resolve(), "storage") as storage:
@@ -149,17 +154,16 @@ def _past(name: str, study: str, storage: "optuna.storages.BaseStorage") -> Past
         for one in optuna.load_study(study_name=known, storage=storage).get_trials(deepcopy=False)
         if "hpo" in one.user_attrs
     ]
-    runs = [run for run in all_runs if run.state.is_finished]
     mode: Mode = "max" if loaded.directions[0] is optuna.study.StudyDirection.MAXIMIZE else "min"
     said: Mapping[str, Any] = loaded.user_attrs
     return PastStudy(
         name,
         mode,
         tuple(record for record in trials if record.state.is_finished),
-        tuple(runs),
+        tuple(run for run in all_runs if run.state.is_finished),
         float(said.get(SECONDS_USED, 0.0)),
         frozenset(said.get(TAKEN, {})),
         running=tuple(record for record in trials if record.state is TrialState.RUNNING),
-        running_runs=len(all_runs) - len(runs),
+        running_runs=tuple(run for run in all_runs if not run.state.is_finished),
         has_changed=bool(said.get(NOTES)),
     )

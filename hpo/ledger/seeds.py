@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hpo.ledger.book import CHECKPOINTS
 from hpo.ledger.entries import TOLD, TOLD_FIELDS, hashed, part_of, run_of
 from hpo.ledger.generations import RUNS
-from hpo.ledger.storage import LEDGER, open_storage, translated
+from hpo.ledger.storage import CHECKPOINTS, LEDGER, open_storage, translated
 from hpo.records import Seeds, TrialRecord, TrialState
 
 if TYPE_CHECKING:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 LEDGER = "ledger.db"
 """In the study's folder."""
 
+CHECKPOINTS = "checkpoints"
+"""Beside the ledger, which keeps names and no paths: a study's folder may be moved."""
+
 
 def open_storage(path: Path | None) -> "optuna.storages.BaseStorage":
     """SQLite with a write-ahead log: a commit costs a fifth of the default's, and a reader blocks no writer.

@@ -23,13 +23,15 @@ class Memory:
 @dataclass(frozen=True, slots=True)
 class Disk:
     """Bytes. checkpoint: one of them. kept: how many stay until the end. free: where the studies lie. states: what the
-    members of a population leave for each other, at most, until the search is over."""
+    members of a population leave for each other, at most, until the search is over. bookmarks: what long trials write
+    down of themselves, at most and where there is room, until they end."""
 
     checkpoint: int
     kept: int
     free: int
     storage: Path
     states: int = 0
+    bookmarks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +275,7 @@ def _disk(plan: Plan) -> str:
     return (
         f"at most {checkpoints} of {size(plan.disk.checkpoint)} kept: {size(plan.kept_bytes)}; "
         + (f"meanwhile {size(plan.disk.states)} of states at most; " if plan.disk.states else "")
+        + (f"long trials' bookmarks, where there is room: {size(plan.disk.bookmarks)}; " if plan.disk.bookmarks else "")
         + f"{size(plan.disk.free)} free at {plan.disk.storage}"
     )
 

@@ -19,6 +19,11 @@ FACTOR = 5.0
 """So many times the longest silence that a trial of this study has broken is allowed in any case."""
 
 
+AWAY = 10.0
+"""Seconds between two looks that are counted as silence at the most: who watches may itself have waited, as for room on
+a full disk, and meanwhile nobody took what the trials had to say."""
+
+
 @runtime_checkable
 class ShowsLife(Protocol):
     """An objective whose trials touch a file while their steps go on."""
@@ -33,7 +38,8 @@ class Watch:
     """limit: seconds of silence; None: `LONG`, or more where trials were silent for longer and went on.
 
     Signs of life are reports, and changes of the file that `pulse` names for a trial. Only changes count, and time is
-    this process's own, so that neither stepped clocks nor those of other machines matter.
+    this process's own, so that neither stepped clocks nor those of other machines matter. Time in which nobody looked
+    is no silence.
     """
 
     limit: float | None = None
@@ -42,6 +48,7 @@ class Watch:
     _last: dict[int, float] = field(default_factory=dict, init=False)
     _signs: dict[int, int | None] = field(default_factory=dict, init=False)
     _longest: float = field(default=0.0, init=False)
+    _looked: float | None = field(default=None, init=False)
 
     @property
     def allowed(self) -> float:
@@ -50,14 +57,15 @@ class Watch:
 
     def heard(self, number: int) -> None:
         """A trial has reported."""
+        now = self._look()
         if number in self._last:
-            self._longest = max(self._longest, self.clock() - self._last[number])
-            self._last[number] = self.clock()
+            self._longest = max(self._longest, now - self._last[number])
+            self._last[number] = now
 
     def silent(self, running: Mapping[int, TrialConfig]) -> list[int]:
         """Those of the running trials that are silent for too long. To be called often; who is no longer named here as
         running is forgotten."""
-        now, allowed = self.clock(), self.allowed
+        now, allowed = self._look(), self.allowed
         for number in self._last.keys() - running.keys():
             self.forget(number)
         for number, config in running.items():
@@ -73,6 +81,15 @@ class Watch:
         """It was ended."""
         self._last.pop(number, None)
         self._signs.pop(number, None)
+
+    def _look(self) -> float:
+        """Now."""
+        now = self.clock()
+        away = 0.0 if self._looked is None else now - self._looked - AWAY
+        if away > 0.0:
+            self._last = {number: last + away for number, last in self._last.items()}
+        self._looked = now
+        return now
 
     def _sign(self, config: TrialConfig) -> int | None:
         path = self.pulse(config)

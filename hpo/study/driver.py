@@ -202,7 +202,8 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         files = write_report(folder, summary, search.records, background)
         emit(finished(summary, files))
         crash.at("finish")
-        if not spool.close(FLUSH_SECONDS):
+        in_trouble = spool.trouble is not None  # then it was waited for before the winner was judged
+        if not spool.close(LEAVE_SECONDS if in_trouble else FLUSH_SECONDS):
             screen.say(f"MLflow has not taken everything yet ({spool.trouble}); it will with the next --resume")
         screen.close()
         print(f"\n{summary_text(summary, _programs())}", flush=True)

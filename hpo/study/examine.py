@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hpo.answering import Model
+from hpo.answering import read_about
 from hpo.config import StudyConfig
 from hpo.encoded import Array, Encoded
 from hpo.errors import HpoError, ModelError, ServiceError
@@ -42,6 +42,8 @@ from hpo.tracking.link import read_link
 from hpo.tracking.reading import key, params_of, read_mirror
 from hpo.tracking.spool import read_log
 from hpo.training import checkpoint, device, inference, pretrained
+from hpo.training.bookmarks import FOLDER as RUNNING
+from hpo.training.bookmarks import Bookmarks
 
 OTHER_DEVICE = 0.01
 """By how much a score may differ where the trial trained on a GPU, whose sums come in another order each time."""
@@ -78,6 +80,7 @@ def examine(study: Study, *, reevaluate: bool = True) -> Facts:
     weights = {own.name: _weights(own, config.metric) for own in _folders(study.checkpoints)}
     again, not_again = _again(study, best_first, runs, weights) if reevaluate else ((), None)
     champion, champion_wrong = _champion(study)
+    unfinished = None if wrong else [own.name for own in (*past.running, *past.running_runs)]
     return Facts(
         study=config.study,
         metric=config.metric,
@@ -105,7 +108,7 @@ def examine(study: Study, *, reevaluate: bool = True) -> Facts:
         weights=weights,
         strangers=tuple(_strangers(study, [*trials, *runs])) if wrong is None else (),
         surplus=tuple(own.name for own in superfluous(study, best_first, runs)),
-        temporary=tuple(str(own.relative_to(folder)) for own in temporary(study)),
+        temporary=tuple(str(own.relative_to(folder)) for own in temporary(study, unfinished)),
         again=again,
         not_again=not_again,
         champion=champion,
@@ -113,9 +116,12 @@ def examine(study: Study, *, reevaluate: bool = True) -> Facts:
     )
 
 
-def temporary(study: Study) -> list[Path]:
-    """What was begun under a temporary name, wherever a study writes."""
-    return list(temporaries(study.folder, study.checkpoints, study.folder / POPULATION))
+def temporary(study: Study, unfinished: Iterable[str] | None) -> list[Path]:
+    """What was begun under a temporary name, wherever a study writes, and bookmarks of trials that have ended.
+    unfinished: names of those that have not; None where nobody knows."""
+    bookmarks = Bookmarks(study.folder / RUNNING)
+    litter = bookmarks.litter(unfinished) if unfinished is not None else []
+    return [*temporaries(study.folder, study.checkpoints, study.folder / POPULATION), *litter]
 
 
 def superfluous(study: Study, best_first: Iterable[TrialRecord], runs: Iterable[TrialRecord]) -> Iterator[Path]:
@@ -210,8 +216,10 @@ def _again(
     for own in sound:
         assert own.checkpoint is not None
         assert own.value is not None
+        if (about := read_about(own.checkpoint)) is None:
+            return (), f"{own.checkpoint.name} is of an earlier release and does not say what its labels are"
+        labels = tuple(about["labels"])
         tokenizer = pretrained.load_tokenizer(own.checkpoint)
-        labels = Model.open(own.checkpoint).labels
         place = rows_of(study, encoded_key(study.data_digest, tokenizer, config.task, labels))
         if place is None:
             return (), f"the encoded rows are not in {study.folder.parent / CACHE} any more; --resume makes them again"

@@ -4,7 +4,6 @@ Only of a study that no driver holds. Must not train, and must not touch what a 
 """
 
 import shutil
-from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
 from hpo.invariants import Facts, Mend
@@ -22,6 +21,8 @@ from hpo.study.trials import remove_strangers
 from hpo.tracking.mlflow import MlflowTracker
 from hpo.tracking.reading import remove_runs
 from hpo.tracking.spool import CURSOR, Spool
+from hpo.training.bookmarks import FOLDER as RUNNING
+from hpo.training.bookmarks import Bookmarks
 
 FLUSH_SECONDS = 120.0
 
@@ -31,11 +32,13 @@ SAID = "its driver was cut off; hpo.verify said so for it"
 def mend(study: Study, facts: Facts, asked: AbstractSet[Mend], saved: dict[str, str], now: float) -> str | None:
     """Do what was asked for. saved: what the study was prepared from. now: the time that is told.
 
-    Returns what MLflow did not take, in words; None where it took everything. Raises ServiceError where the ledger, the
+    Returns what was not done, in words; None where all was. Raises ServiceError where the ledger, the
     disk or the registry refuse.
     """
+    if facts.ledger_wrong:
+        return "nothing is mended while the ledger can't be read: it alone knows what is of use"
     if Mend.DISK in asked:
-        tidy(study, facts.best_first, facts.trials, facts.runs)
+        tidy(study, facts)
     trouble = None
     if asked & {Mend.EVENTS, Mend.MIRROR, Mend.DOUBLES}:
         if Mend.DOUBLES in asked and facts.mirror is not None:
@@ -46,14 +49,13 @@ def mend(study: Study, facts: Facts, asked: AbstractSet[Mend], saved: dict[str, 
     return trouble
 
 
-def tidy(
-    study: Study, best_first: Iterable[TrialRecord], trials: Iterable[TrialRecord], runs: Iterable[TrialRecord]
-) -> None:
+def tidy(study: Study, facts: Facts) -> None:
     """Remove what nobody points to, what is more than was asked for, and half-written files."""
-    for folder in superfluous(study, best_first, list(runs)):
+    for folder in superfluous(study, facts.best_first, facts.runs):
         shutil.rmtree(folder)
     remove_temporaries(study.folder, study.checkpoints, study.folder / POPULATION)
-    remove_strangers(study.checkpoints, [*trials, *runs])
+    remove_strangers(study.checkpoints, [*facts.trials, *facts.runs])
+    Bookmarks(study.folder / RUNNING).keep(facts.unfinished)
 
 
 def tell(study: Study, facts: Facts, saved: dict[str, str], now: float, *, replay: bool) -> str | None:

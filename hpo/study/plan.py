@@ -272,6 +272,7 @@ def _disk(config: StudyConfig, checkpoint: int, slots: int) -> Disk:
         shutil.disk_usage(place).free,
         config.storage,
         3 * checkpoint * scheduler.most_states(slots) if isinstance(scheduler, PbtConfig) else 0,
+        4 * checkpoint * slots if config.checkpoints.every_minutes is not None else 0,
     )
 
 

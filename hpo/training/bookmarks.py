@@ -27,7 +27,8 @@ FOLDER = "running"
 """In a study's folder, where all machines see it."""
 
 ROOM = 256_000_000
-"""Bytes that are left free on the disk, for the ledger and for checkpoints."""
+"""Bytes that are left free on the disk, beside a checkpoint: whoever waits for room to write one must not wait for
+bookmarks, which go only when trials end."""
 
 PULSE_SECONDS = 2.0
 """Between two signs of life on the disk."""
@@ -98,8 +99,9 @@ class Bookmarks:
 
     folder: Path
 
-    def write(self, name: str, mark: Bookmark, size: int, save: Callable[[Path], None]) -> bool:
-        """Keep a bookmark in place of the one before. size: bytes of the tensors, which `save` writes to a path.
+    def write(self, name: str, mark: Bookmark, size: int, save: Callable[[Path], None], spare: int = 0) -> bool:
+        """Keep a bookmark in place of the one before. size: bytes of the tensors, which `save` writes to a path. spare:
+        bytes that have to be left for the checkpoint that comes in the end.
 
         False where the disk has no room for it: the one before stays then.
         """
@@ -107,7 +109,7 @@ class Bookmarks:
         temporary = self.folder / f".{data.name}.{os.getpid()}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(self.folder).free < size + ROOM:
+            if shutil.disk_usage(self.folder).free < size + spare + ROOM:
                 return False
             save(temporary)
             _sync(temporary)
@@ -156,12 +158,15 @@ class Bookmarks:
         for path in [*self._data(name), self.pulse(name), *self.folder.glob(f"{name}.*.damaged")]:
             path.unlink(missing_ok=True)
 
-    def keep(self, names: Iterable[str]) -> None:
-        """Remove all but what belongs to these trials, half-written files too. Only while no trial runs."""
+    def litter(self, names: Iterable[str]) -> list[Path]:
+        """What belongs to none of these trials, and half-written files. Of a folder in which no trial runs."""
         wanted = set(names)
-        for path in self.folder.glob("*"):
-            if path.name.split(".")[0] not in wanted:
-                path.unlink(missing_ok=True)
+        return [path for path in sorted(self.folder.glob("*")) if path.name.split(".")[0] not in wanted]
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Remove all but what belongs to these trials. Only while no trial runs."""
+        for path in self.litter(names):
+            path.unlink(missing_ok=True)
         with suppress(OSError):
             self.folder.rmdir()
 

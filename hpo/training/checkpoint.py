@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 ABOUT = "task.json"
-"""As the registry writes it beside a model that it fetches."""
+"""What a checkpoint and a registered model say of themselves: the task, with what was tuned, and its labels."""
 
 SPARE = 64_000_000
 """Free bytes that a checkpoint leaves on the disk, for the ledger and for what was not foreseen."""

@@ -161,9 +161,9 @@ class State:
     def of(cls, training: "Training") -> "State":
         held = training.optimizer.state
         return cls(
-            {name: part.cpu() for name, part in training.copy_weights().items()},
+            {name: _to_host(part) for name, part in training.model.state_dict().items()},
             {
-                name: {kind: held[part][kind].detach().to("cpu", copy=True) for kind in _MOMENTS}
+                name: {kind: _to_host(held[part][kind]) for kind in _MOMENTS}
                 for name, part in _learning(training.model)
                 if part in held
             },
@@ -244,6 +244,11 @@ def in_force(params: Params) -> dict[str, float]:
 
 def _learning(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, part) for name, part in model.named_parameters() if part.requires_grad)
+
+
+def _to_host(part: torch.Tensor) -> torch.Tensor:
+    """A copy that takes no memory of the device: there may be none left."""
+    return part.detach().to("cpu", copy=True)
 
 
 def _step(point: float, total: int) -> int:

@@ -40,9 +40,11 @@ class Resident:
 
     @classmethod
     def of(cls, encoded: Encoded, pad_id: int, where: torch.device) -> "Resident | None":
-        """None where the rows are not token ids with one label a row."""
+        """None where the rows are not token ids with one label a row, which is one term of the loss."""
         labels, ids = encoded.flat.get("labels"), encoded.ragged.get("input_ids")
         if labels is None or ids is None or labels.ndim != 1 or not _alike(encoded.ragged, ids):
+            return None
+        if np.any(encoded.terms != 1):
             return None
         lengths = ids.lengths
         return cls(

@@ -183,7 +183,8 @@ class Keeper:
             params=dict(course.params),
             source=course.source,
         )
-        is_kept = self.marks.write(self.config.name, mark, tensors.size, tensors.save)
+        checkpoint = sum(part.nbytes for part in tensors.state.weights.values())
+        is_kept = self.marks.write(self.config.name, mark, tensors.size, tensors.save, checkpoint)
         if not is_kept and not self._has_complained:
             self.notes.append(f"no room for a bookmark of {tensors.size / 1e6:,.0f} MB; cut off, it would begin again")
         self._has_complained = not is_kept

@@ -14,8 +14,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from injections import INJECTIONS, Injection, more_moments
-from lab import Bench, NotReachedError, ViolationError, bench
+from drivers import NotReachedError, ViolationError
+from injections import INJECTIONS, Injection
+from lab import Bench, bench
+from moments import more_moments
 from outages import OUTAGES
 from services import postgres_binaries
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from drivers import ENVIRONMENT, HERE, MARK, ViolationError
 from injections import SLOW, Injection
-from lab import ENVIRONMENT, HERE, MARK, Bench, Case, ViolationError
+from lab import Bench, Case
 from services import Line, Postgres, Server, line_to, postgres_binaries
 
 CREATE = "/runs/create"

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
+from films import write_films
 from mlflow_server import Server
 
 from hpo.records import Objective
@@ -39,24 +39,11 @@ storage: {folder}/studies
 """
 
 
-def write_films(folder: Path) -> None:
-    """Sentences that are good or bad, as the one telling word in them says."""
-    draw = np.random.default_rng(0)
-    words = ["film", "plot", "a", "the", "very", "was", "it"]
-    for split, rows in (("train", 360), ("validation", 60)):
-        lines = ["sentence\tlabel"]
-        for place in range(rows):
-            good = place % 2
-            text = [*draw.choice(words, draw.integers(1, 8)), "good" if good else "bad"]
-            lines.append(f"{' '.join(draw.permutation(text))}\t{'pos' if good else 'neg'}")
-        (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n")
-
-
 @pytest.fixture
 def films(tmp_path: Path, tiny_bert: Path, store: str) -> Path:
     """A space file over a tiny BERT and local files; everything it makes lies beside it, in an MLflow store that is
     there and empty."""
-    write_films(tmp_path)
+    write_films(tmp_path, 360, 60)
     assert store == f"sqlite:///{tmp_path}/mlflow.db"
     space = tmp_path / "films.yaml"
     space.write_text(SPACE.format(model=tiny_bert, folder=tmp_path))

@@ -353,4 +353,6 @@ def test_the_states_that_members_of_a_population_leave_are_in_the_plan(films: Pa
     assert "of states at most" in plan_text(plan)
     full = dataclasses.replace(plan, disk=dataclasses.replace(plan.disk, free=plan.kept_bytes))
     assert "lower search.scheduler.max_sources or intervals" in full.warnings[0]
-    assert "of states" not in plan_text(planned(films))
+    plain = planned(films)
+    assert "of states" not in plan_text(plain)
+    assert plain.disk.bookmarks == 4 * plain.disk.checkpoint * plain.slots

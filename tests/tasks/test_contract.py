@@ -17,12 +17,13 @@ from hpo.columns import Layout
 from hpo.data.source import RawSplit, clean, clean_columns
 from hpo.encoded import Encoded
 from hpo.records import Seeds, TrialConfig, Usage
-from hpo.tasks import Task, described, settled
+from hpo.tasks import SequenceClassification, Task, described, settled
 from hpo.training import inference
 from hpo.training.hyperparameters import Hyperparameters
 from hpo.training.losses import build_loss
 from hpo.training.model import Starting
 from hpo.training.pretrained import Tokenizer, load_tokenizer
+from hpo.training.resident import Resident
 from hpo.trial import TrialObjective
 
 MEMBERS = typing.get_args(typing.get_args(Task)[0])
@@ -62,6 +63,17 @@ def outputs_of(toy: Toy, folder: Path, tokenizer: Tokenizer, encoded: Encoded, l
 def test_there_is_a_toy_for_every_member() -> None:
     assert MEMBERS
     assert {type(toy.task) for toy in TOYS.values()} == set(MEMBERS)
+
+
+def test_only_rows_of_one_term_are_gathered_on_a_device_and_as_the_task_collates_them(
+    toy: Toy, tokenizer: Tokenizer
+) -> None:
+    """All others train eagerly."""
+    encoded, _ = encoded_of(toy, tokenizer)
+    resident = Resident.of(encoded, tokenizer.pad_id, torch.device("cpu"))
+    assert (resident is not None) == isinstance(toy.task, SequenceClassification)
+    rows = np.array([5, 0, 3])
+    assert resident is None or resident.agrees(toy.task.collate(encoded, rows, tokenizer.pad_id), rows)
 
 
 def test_a_task_comes_back_from_json(toy: Toy) -> None:

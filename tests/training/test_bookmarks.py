@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tiny_trials import trial
 
 from hpo.encoded import Array, Encoded
 from hpo.records import Report, TrialConfig
+from hpo.training.bookmarks import Bookmark, Bookmarks
 from hpo.trial import TrialObjective
 
 
@@ -104,6 +106,18 @@ def test_a_run_whose_values_change_on_the_way_goes_on_with_those_in_force(
     cut_off(mortal(objective, tmp_path, 40), config)
     assert files(tmp_path) == ["trial-0000-seed-1.40.safetensors", "trial-0000-seed-1.json"]
     assert plain(list(mortal(objective, tmp_path)(config))) == plain(whole)
+
+
+def test_a_bookmark_leaves_room_for_the_checkpoint_that_comes_in_the_end(tmp_path: Path) -> None:
+    """Or trials whose bookmarks fill the disk would wait for each other to end."""
+    marks = Bookmarks(tmp_path / "running")
+    known = {"of": "x", "step": 1, "seen": 8, "seconds": 1.0, "trained": 0.0, "elapsed": 1.0}
+    mark = Bookmark(**known, reports=(), best=None, params={}, source=0)
+    free = shutil.disk_usage(tmp_path).free
+    assert not marks.write("trial-0000", mark, 1, lambda path: path.write_text("x"), 2 * free)
+    assert files(tmp_path) == []
+    assert marks.write("trial-0000", mark, 1, lambda path: path.write_text("x"))
+    assert files(tmp_path) == ["trial-0000.1.safetensors", "trial-0000.json"]
 
 
 def test_a_short_trial_writes_nothing(objective: TrialObjective, tmp_path: Path) -> None:

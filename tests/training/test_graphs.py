@@ -12,6 +12,7 @@ from hpo.encoded import Encoded, Ragged
 from hpo.tasks import SequenceClassification
 from hpo.training import graphs, loop
 from hpo.training.resident import Resident, padded_length
+from hpo.training.resume import Tensors
 from hpo.trial import TrialObjective
 
 CPU = torch.device("cpu")
@@ -52,13 +53,54 @@ def test_what_the_usual_step_can_t_do_is_left_to_the_eager_loop(objective: Trial
     training = objective._prepare(trial(gradient_accumulation_steps=2))
     training.pace = "graphs"
     assert isinstance(loop.stepper(training), graphs.Eager)
+    training = objective._prepare(dataclasses.replace(trial(), micro_batch=4))  # after too little memory
+    training.pace = "graphs"
+    assert isinstance(loop.stepper(training), graphs.Eager)
     training = objective._prepare(trial())
     training.pace = "graphs"
     assert isinstance(loop.stepper(training), graphs.Captured)
     training.collate = lambda rows, numbers: objective.task.collate(rows, numbers, 0) | {"more": numbers}
     assert isinstance(loop.stepper(training), graphs.Eager)
-    spans = dataclasses.replace(training.train, flat={"starts": np.zeros(len(training.train), np.int64)})
+    rows = training.train
+    spans = dataclasses.replace(rows, flat={"starts": np.zeros(len(rows), np.int64)})
     assert Resident.of(spans, 0, CPU) is None
+    several = dataclasses.replace(rows, flat={**rows.flat, "terms": np.full(len(rows), 2)})
+    assert Resident.of(several, 0, CPU) is None
+
+
+@pytest.mark.parametrize("pace", ["graphs", "shadow"])
+def test_a_training_without_launches_goes_on_from_its_tensors_to_the_same_bits(
+    objective: TrialObjective, tmp_path: Path, pace: graphs.Pace
+) -> None:
+    """What a bookmark holds is put into the model and the optimiser before the stepper is made."""
+    params = {"bf16": True, "hidden_dropout_prob": 0.2, "weight_decay": 0.1}
+
+    def prepared() -> loop.Training:
+        training = objective._prepare(trial(**params))
+        training.pace = pace
+        return training
+
+    file, marks = tmp_path / "tensors.safetensors", []
+
+    def between(progress: loop.Progress) -> None:
+        if progress.step == 30:
+            Tensors.of(whole, progress, {}).save(file)
+            marks.append(progress)
+
+    whole, other = prepared(), prepared()
+    evaluate_at = frozenset({24, 48, whole.total_steps})
+    expected = [own.metrics for own in loop.train(whole, evaluate_at, between=between)][1:]
+    torch.manual_seed(9)
+    tensors = Tensors.load(file)
+    tensors.put_into(other)
+    progress = loop.Progress(30, list(tensors.losses), marks[0].seen, marks[0].seconds, marks[0].trained)
+    assert isinstance(loop.stepper(other), graphs.Captured)
+    found = [own.metrics for own in loop.train(other, evaluate_at, progress)]
+    timed = {"train_seconds", "sentences_per_second", "latency"}
+    assert [{name: own[name] for name in own.keys() - timed} for own in found] == [
+        {name: own[name] for name in own.keys() - timed} for own in expected
+    ]
+    assert all(torch.equal(part, whole.copy_weights()[name]) for name, part in other.copy_weights().items())
 
 
 def test_a_step_reads_the_rates_that_the_optimiser_holds_and_gives_them_back(objective: TrialObjective) -> None:
