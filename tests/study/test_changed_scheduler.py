@@ -62,7 +62,7 @@ def trained(search: StudySearch, config: TrialConfig, value: float, until: float
     return verdicts
 
 
-ASHA, HYPERBAND = AshaConfig(rungs=3), HyperbandConfig(rungs=3, brackets=1)
+ASHA, HYPERBAND = AshaConfig(reduction_factor=3, rungs=3), HyperbandConfig(rungs=3, brackets=1)
 THREE, SIX = MedianConfig(rungs=3, grace=0.0, min_trials=2), MedianConfig(rungs=6, grace=0.0, min_trials=2)
 FOUR = MedianConfig(rungs=4, grace=0.0, min_trials=2)
 
@@ -79,9 +79,9 @@ def samples(scheduler: Any) -> Any:
         pytest.param(FifoConfig(), HYPERBAND, [GO, STOP], id="fifo to hyperband"),
         pytest.param(FifoConfig(), THREE, [STOP], id="fifo to median at the same levels"),
         pytest.param(FifoConfig(), SIX, [GO] * 5 + [STOP], id="fifo to median, averages without their beginning"),
-        pytest.param(AshaConfig(rungs=2), ASHA, [GO, STOP], id="two rungs to three"),
+        pytest.param(AshaConfig(reduction_factor=3, rungs=2), ASHA, [GO, STOP], id="two rungs to three"),
         pytest.param(HyperbandConfig(rungs=2, brackets=1), HYPERBAND, [GO, STOP], id="hyperband: two rungs to three"),
-        pytest.param(ASHA, AshaConfig(rungs=2), [STOP], id="three rungs to two"),
+        pytest.param(ASHA, AshaConfig(reduction_factor=3, rungs=2), [STOP], id="three rungs to two"),
         pytest.param(HYPERBAND, HyperbandConfig(rungs=2, brackets=1), [STOP], id="hyperband: three rungs to two"),
         pytest.param(SIX, THREE, [STOP], id="median: six levels to three"),
         pytest.param(THREE, SIX, [GO] * 5 + [STOP], id="median: three levels to six"),

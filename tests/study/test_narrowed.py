@@ -28,7 +28,7 @@ def opened(folder: Path, high: float) -> Ledger:
 
 
 def search_in(ledger: Ledger, **options: Any) -> StudySearch:
-    scheduler = AshaConfig(rungs=2)
+    scheduler = AshaConfig(reduction_factor=3, rungs=2)
     space = SearchSpace({"learning_rate": FloatRange(1e-3, WIDE)})
     defaults: dict[str, Any] = {"trials": 4, "keep": 1}
     return StudySearch(
