@@ -335,12 +335,17 @@ def test_a_store_that_is_not_there_is_said_and_not_made(study: Path, tmp_path: P
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_a_saved_configuration_that_is_damaged_is_a_missing_service(
-    study: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("study.json", "restore it from a backup"), ("outcome.json", "remove it and go on with --resume")],
+)
+def test_a_saved_file_that_is_damaged_is_a_missing_service(
+    name: str, remedy: str, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (study / "study.json").write_text("{")
-    assert verify.main(["--study", str(study)]) == 4
-    assert "restore it from a backup" in capsys.readouterr().err
+    (study / name).write_text("{")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert verify.main(["--study", str(study), "--tracking-uri", uri, "--no-reevaluate"]) == 4
+    assert remedy in capsys.readouterr().err
 
 
 def test_nothing_heavy_is_imported_for_help_and_mistakes() -> None:

@@ -32,8 +32,7 @@ from hpo.registry import Registry
 from hpo.registry.files import sha256_of_weights
 from hpo.registry.version import SHA256
 from hpo.runners.machine import cores
-from hpo.study.finish import SAVED as OUTCOME
-from hpo.study.finish import Outcome
+from hpo.study.finish import read_outcome
 from hpo.study.folder import temporaries
 from hpo.study.population import FOLDER as POPULATION
 from hpo.study.prepare import CACHE, encoded_key
@@ -292,8 +291,5 @@ def _champion(study: Study) -> tuple[Champion | None, str | None]:
 
 
 def _says_promoted(study: Study) -> bool:
-    saved = study.folder / OUTCOME
-    if not saved.is_file():
-        return False
-    outcome = Outcome.model_validate_json(saved.read_text("utf-8"))
-    return outcome.decision is not None and outcome.decision.verdict == "promote"
+    outcome = read_outcome(study.folder)
+    return outcome is not None and outcome.decision is not None and outcome.decision.verdict == "promote"

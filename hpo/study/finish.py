@@ -11,7 +11,7 @@ from hpo import crash
 from hpo.answering import Model, read_about
 from hpo.config import StudyConfig
 from hpo.encoded import Encoded
-from hpo.errors import ModelError
+from hpo.errors import ModelError, ServiceError
 from hpo.promotion import Evidence, PromotionConfig, decide
 from hpo.records import (
     Answers,
@@ -65,6 +65,20 @@ _QUESTION = ("trial", "replicate", "model", "gate", "baseline", "baseline_replic
 """What an outcome answers; all else is the answer."""
 
 
+def read_outcome(folder: Path) -> Outcome | None:
+    """Of the study in `folder`; None where nothing was judged yet. Raises ServiceError where it can't be read."""
+    saved = folder / SAVED
+    if not saved.is_file():
+        return None
+    try:
+        return Outcome.model_validate_json(saved.read_text("utf-8"))
+    except ValueError as error:
+        raise ServiceError(
+            f"storage: {saved} can't be read ({type(error).__name__}); remove it and go on with --resume, which judges "
+            "the winner again"
+        ) from error
+
+
 @dataclass(frozen=True)
 class Finish:
     """Judges the winner of the study in `folder`. run_id: of its parent run, which gets the registered model."""
@@ -89,11 +103,9 @@ class Finish:
             baseline_replicate=baseline.replicate if baseline else 0,
             run_id=self.run_id,
         )
-        saved = self.folder / SAVED
-        if saved.exists():
-            earlier = Outcome.model_validate_json(saved.read_text("utf-8"))
-            if earlier.is_about(asked):
-                return earlier
+        earlier = read_outcome(self.folder)
+        if earlier is not None and earlier.is_about(asked):
+            return earlier
         if self.prepared.encoded.test is None or best.checkpoint is None or not has_weights(best):
             return asked
         answers = self._ask(best.checkpoint)
@@ -117,6 +129,7 @@ class Finish:
             }
         )
         crash.at("promotion-outcome")
+        saved = self.folder / SAVED
         temporary = saved.with_name(f".{SAVED}.{os.getpid()}")
         with temporary.open("w", encoding="utf-8") as file:
             file.write(outcome.model_dump_json(indent=2))

@@ -324,5 +324,13 @@ INJECTIONS: list[Injection] = [
     Injection("Ray: kill -9 of a writer of checkpoints", writer_killed("checkpoint:1"), "0", runner="ray", short=False),
     Injection("Ray: a trial raises MemoryError", trial_fault("memory"), "0", runner="ray", same=False, short=False),
     Injection("Ray: a trial raises CUDA out of memory", trial_fault("cuda"), "0", runner="ray", same=False),
+    Injection(
+        "Ray: a trial hangs (resources.silent_minutes: 1)",
+        trial_fault("hang", seconds=3_600.0),
+        "0",
+        runner="ray",
+        short=False,
+        changes={"resources": "{max_concurrent_trials: 1, silent_minutes: 1}"},
+    ),
     Injection("Ray: a trial raises anything", trial_fault("raise"), "0", runner="ray", same=False, short=False),
 ]

@@ -18,6 +18,7 @@ from hpo.records import Objective, Report, TrialConfig
 from hpo.runners import Resources, Runner
 from hpo.runners.inline import InlineRunner
 from hpo.runners.ray import on_ray
+from hpo.runners.watch import ShowsLife
 
 
 def main(program: str, arguments: list[str], runner: str, trial: dict[str, Any] | None) -> int:
@@ -89,6 +90,10 @@ class Faulty:
                 yield from self._strike(report)
                 continue
             yield report
+
+    def pulse(self, config: TrialConfig) -> Path | None:
+        """As the trials have it: one that hangs shows no life."""
+        return self.objective.pulse(config) if isinstance(self.objective, ShowsLife) else None
 
     def _strike(self, report: Report) -> Iterator[Report]:
         match self.fault.kind:
