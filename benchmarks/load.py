@@ -117,7 +117,7 @@ import sys, time
 from pathlib import Path
 from benchmarks.load import one_trial, opened
 from hpo.errors import StudyLockedError
-from hpo.study.folder import driver_lock
+from hpo.study.lease import driver_lock
 folder, left, refused = Path(sys.argv[1]), int(sys.argv[2]), 0
 while left:
     try:
