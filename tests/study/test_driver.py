@@ -210,7 +210,7 @@ def test_glue_runs_through_the_hub_and_trials_need_no_network(serve_hub: Any, tm
         )
         wait_for(process.stdout, "trial 0 +started")
         hub.close()  # the network is gone
-        rest = process.communicate(timeout=200)[0]
+        rest = process.communicate(timeout=500)[0]
     assert process.returncode == 0, rest
     assert "models:/glue-sst2@champion, promoted" in rest
     again = command(
