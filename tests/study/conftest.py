@@ -62,7 +62,7 @@ def command() -> Command:
             [sys.executable, "-m", f"hpo.{name}", *map(str, arguments)],
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=500,
             env={**os.environ, **environment},
         )
 
