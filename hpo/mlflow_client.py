@@ -46,6 +46,7 @@ def open_client(uri: str) -> "MlflowClient":
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # its tracebacks; `translated` says it
         database = sqlite_file(uri)
         if database is None:
             return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)

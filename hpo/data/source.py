@@ -47,7 +47,7 @@ def check_columns(available: Sequence[str], wanted: Iterable[str], where: str) -
             near = difflib.get_close_matches(name, available, n=1)
             meant = f"; did you mean {near[0]}?" if near else ""
             there = ", ".join(available) or "none"
-            raise DataError(f"{where}: there is no column {name!r}; there are {there}{meant} (task.text, task.label)")
+            raise DataError(f"{where}: there is no column {name!r}; there are {there}{meant}")
         if list(available).count(name) > 1:
             raise DataError(f"{where}: the column {name!r} is there twice; rename one of them")
 

@@ -255,7 +255,7 @@ def _effort(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
     total = sum(map(epochs_of, trials))
     clock = sum(trial.seconds or 0.0 for trial in trials)
     paragraphs.append(
-        f"This run took {words.duration(summary.seconds)}; all trials together "
+        f"The study took {words.duration(summary.seconds)}; all trials together "
         f"{words.duration(clock)} of training and {total:,.1f} epochs."
     )
     saved = spared(trials)

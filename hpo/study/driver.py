@@ -197,7 +197,8 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             return 128 + study.stopped_by
         bookmarks.keep(())
         screen.say("the search is over; judging the winner")
-        summary = _conclude(config, prepared, search.records, study.confirmation, spool, started, taken_over)
+        began = min(started, time.monotonic() - ledger.seconds_used)  # earlier drivers searched, too
+        summary = _conclude(config, prepared, search.records, study.confirmation, spool, began, taken_over)
         background = Background.of(beginning, config.space.varying, ladder.fractions, ladder.level)
         files = write_report(folder, summary, search.records, background)
         emit(finished(summary, files))
@@ -280,7 +281,7 @@ def _conclude(
     records: Sequence[TrialRecord],
     confirmation: Confirmation | None,
     spool: Spool,
-    started: float,
+    began: float,
     taken_over: tuple[str, ...],
 ) -> StudySummary:
     """The winner, judged on the test split. Raises NoTrialFinishedError, and what judging raises."""
@@ -328,7 +329,7 @@ def _conclude(
         experiment=config.tracking.experiment or config.study,
         experiment_id=link.experiment_id if link else None,
         parent_run_id=run_id,
-        seconds=time.monotonic() - started,
+        seconds=time.monotonic() - began,
         test_rows=rows.get("test", 0),
         validation_rows=rows["validation"],
         objectives=config.objectives,
