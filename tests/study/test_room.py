@@ -155,7 +155,7 @@ for number in range(3):
 event = TrialReported(time=1.0, number=0, step=1, metrics={"accuracy": 0.5})
 spool.append(event)
 weights = {"part": torch.zeros(1000)}
-kept = dict(model_config={}, tokenizer_folder=folder / "none", trial=0, step=1, metrics={}, params={},
+kept = dict(about={}, model_config={}, tokenizer_folder=folder / "none", trial=0, step=1, metrics={}, params={},
             seeds=Seeds(init=1, order=2))
 (folder / "checkpoints").mkdir()
 checkpoint.write(folder / "checkpoints" / "trial-0000", weights=weights, **kept)

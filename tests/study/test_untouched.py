@@ -74,7 +74,7 @@ def test_a_dry_run_beside_a_driver_takes_nothing_from_it(begun: Path) -> None:
     ("refused", "message"),
     [
         ("search.warm_start=[nowhere]", "nowhere has no ledger"),
-        ("search.scheduler.rungs=6", "the lowest of 6 rungs"),
+        ("search.scheduler.rungs=8", "the lowest of 8 rungs"),
     ],
 )
 def test_a_run_that_is_refused_changes_no_ledger(refused: str, message: str, begun: Path) -> None:
