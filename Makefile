@@ -21,7 +21,7 @@ unexport VIRTUAL_ENV
 .PHONY: help install run test check format bench bench-gpu plan-error replay faults-short faults load ui
 
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 install: $(STAMP) ## install the locked dependencies into .venv
 

@@ -1,11 +1,11 @@
 """A finished model answers rows of a table. Must not know the registry, commands, or how the model was found."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpo.encoded import Array, Encoded
 from hpo.errors import ModelError
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import torch
 
     from hpo.training.pretrained import Tokenizer
+
+
+Advance: TypeAlias = Callable[[int], None]
+"""Called with how many more are done."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +44,32 @@ class Model:
     def encode(self, table: "pa.Table") -> Encoded:
         return self.task.encode(table, self.labels, self.tokenizer)
 
-    def outputs(self, encoded: Encoded) -> Array:
+    def outputs(self, encoded: Encoded, advance: Advance = lambda features: None) -> Array:
         """As `hpo.tasks.contract` has them; in fp32 whatever the hardware has."""
         from hpo.training import inference
 
         def collate(some: Encoded, features: Array) -> dict[str, Array]:
+            advance(len(features))
             return self.task.collate(some, features, self.tokenizer.pad_id)
 
         return inference.logits(self._network, encoded, collate, self._where, bf16=False)
 
     def answers(
-        self, table: "pa.Table", *, all_scores: bool = False, at_most: int | None = None
+        self,
+        table: "pa.Table",
+        *,
+        all_scores: bool = False,
+        at_most: int | None = None,
+        advance: Advance = lambda rows: None,
     ) -> dict[str, list[Any]]:
-        """Columns of one answer a row. table: the columns `task.asked`. at_most: rows at a time."""
+        """Columns of one answer a row. table: the columns `task.asked`. at_most: rows at a time. advance: is told of
+        rows as they are answered."""
         answers: Answers = {}
         size = at_most or len(table)
         for start in range(0, len(table), size):
             encoded = self.encode(table.slice(start, size))
-            found = self.task.predict(self.outputs(encoded), encoded, self.labels, all_scores=all_scores)
+            told = _in_rows(advance, encoded)
+            found = self.task.predict(self.outputs(encoded, told), encoded, self.labels, all_scores=all_scores)
             for name, values in found.items():
                 answers.setdefault(name, []).extend(values)
         return answers
@@ -100,6 +112,20 @@ class Model:
         from hpo.training import inference
 
         return inference.load(self.folder, self.task.head, self._where)
+
+
+def _in_rows(advance: Advance, encoded: Encoded) -> Advance:
+    """From features, of which a row may have several."""
+    features = rows = 0
+
+    def told(more: int) -> None:
+        nonlocal features, rows
+        features += more
+        so_far = encoded.rows * features // len(encoded)
+        advance(so_far - rows)
+        rows = so_far
+
+    return told
 
 
 def read_about(folder: Path) -> dict[str, Any] | None:

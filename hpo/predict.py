@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from hpo.tasks import Task
 
 REGISTERED = "models:/"
+MANY = 1_000
+"""Rows from which on it takes long enough to say how far it is."""
 EPILOG = """examples:
   python -m hpo.predict --model models:/quickstart@champion --input new.csv --output answers.csv
   python -m hpo.predict --model studies/x/checkpoints/trial-0003 --text sentence --input new.tsv --output answers.jsonl
@@ -42,6 +45,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     _check(arguments)
     from hpo.data import tables
+    from hpo.report.screen import open_screen
 
     tables.check_output(arguments.output)
     if not arguments.input.exists():
@@ -51,7 +55,12 @@ def _predict(arguments: argparse.Namespace) -> int:
         asked = _asked(model.task, arguments.text)
         rows, table = tables.read_rows(arguments.input, asked)
         table = table.rename_columns([column.name for column in model.task.asked])
-        answers = model.answers(table, all_scores=arguments.all_scores, at_most=arguments.batch_size)
+        answer = partial(model.answers, table, all_scores=arguments.all_scores, at_most=arguments.batch_size)
+        if len(table) < MANY:
+            answers = answer()
+        else:
+            with open_screen(sys.stderr) as screen, screen.progress("answering", len(table)) as advance:
+                answers = answer(advance=advance)
     for name in answers:
         if name in rows:
             raise DataError(f"{arguments.input}: it has a column {name!r} already; rename that one")

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hpo.records import Answers, Decision
+from hpo.records import Answers, Decision, Difference
 
 if TYPE_CHECKING:
     from hpo.encoded import Array
 
-__all__ = ["Decision", "Evidence", "PromotionConfig", "Score", "decide"]
+__all__ = ["Decision", "Evidence", "PromotionConfig", "Score", "compare", "decide"]
 
 Score: TypeAlias = Callable[["Array", "Array"], float]
 """(predictions (rows,), references (rows,)) -> the metric."""
@@ -133,6 +133,24 @@ def decide(evidence: Evidence, gate: PromotionConfig) -> Decision:
         facts |= {"test": tested.test, "p_value": tested.p_value}
     verdict: Literal["promote", "keep"] = "promote" if is_better else "keep"
     return Decision(verdict=verdict, reasons=tuple(reasons), improvement=improvement, **facts)
+
+
+def compare(evidence: Evidence) -> Difference | None:
+    """By how much the challenger is better than the other one on the same rows, and how sure that is. By the methods of
+    `decide`, without a verdict; None where there is nothing to compare."""
+    import numpy as np
+
+    if evidence.champion is None:
+        return None
+    references = np.asarray(evidence.challenger.references)
+    own, theirs = (
+        evidence.score(np.asarray(one.predictions), references) for one in (evidence.challenger, evidence.champion)
+    )
+    gain = _sign(evidence) * (own - theirs)
+    tested = _tested(evidence, _INTERVAL, gain) if math.isfinite(gain) else None
+    if tested is None:
+        return None
+    return Difference(gain=gain, low=tested.low, high=tested.high, confidence=_INTERVAL)
 
 
 def _on_improvement(improvement: float, gate: PromotionConfig) -> str:

@@ -25,6 +25,8 @@ EPILOG = """examples:
 exit codes: 0 done; 2 your mistake; 4 a study's ledger can't be read"""
 
 TOY = "toy"
+FAR_FROM = 0.5
+FAR = "\nThat is far: these figures tell more of the recorded trials than of this space. Record some of it."
 ROWS = 1000
 
 
@@ -71,7 +73,8 @@ def _played(config: "StudyConfig", curves: str, slots: int, seeds: int, rows: in
     text = f"{heading}{_left_out(config)}\n{table(config, runs, stage.best, error)}"
     if distance is None:
         return text
-    return f"{text}\n\nThe nearest recorded trial lay {distance:.2f} away at the median, where a whole range is 1."
+    said = f"The nearest recorded trial lay {distance:.2f} away at the median, where a whole range is 1."
+    return f"{text}\n\n{said}{FAR if distance > FAR_FROM else ''}"
 
 
 def _left_out(config: "StudyConfig") -> str:

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from films import write_space
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch at import: small models gain nothing by more
 
@@ -79,6 +80,14 @@ def store(store_template: Path, tmp_path: Path) -> str:
     """The uri of an empty SQLite store of this test's own."""
     shutil.copy(store_template, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.fixture
+def films(tmp_path: Path, tiny_bert: Path, store: str) -> Path:
+    """A space file over a tiny BERT and local files; everything it makes lies beside it, in an MLflow store that is
+    there and empty."""
+    assert store == f"sqlite:///{tmp_path}/mlflow.db"
+    return write_space(tmp_path, tiny_bert)
 
 
 @pytest.fixture(scope="session")

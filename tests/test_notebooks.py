@@ -51,18 +51,36 @@ def study(tmp_path):
     return config.folder
 
 
-def test_the_notebook_shows_a_study(study):
-    environment = {**os.environ, "HPO_STUDY": str(study), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+def execute(name, **environment):
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--nbmake", "-p", "no:cacheprovider", "--no-cov", "notebooks"],
+        [sys.executable, "-m", "pytest", "-q", "--nbmake", "-p", "no:cacheprovider", "--no-cov", f"notebooks/{name}"],
         cwd=ROOT,
-        env=environment,
+        env={**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1", **environment},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
+
+
+def test_a_study_is_run_looked_at_and_asked(films):
+    execute("1_quickstart.ipynb", HPO_SPACE=str(films))
+    assert (films.parent / "studies" / "films" / "report.md").exists()
+
+
+def test_studies_are_compared(study):
+    execute(
+        "2_compare_studies.ipynb", HPO_STUDIES=str(study.parent), MLFLOW_TRACKING_URI=f"sqlite:///{study}/mlflow.db"
+    )
+
+
+def test_a_set_up_is_chosen_by_replay():
+    execute("3_choose_a_setup.ipynb", HPO_SEEDS="2")
+
+
+def test_a_study_is_read(study):
+    execute("4_read_a_study.ipynb", HPO_STUDY=str(study))
 
 
 def test_notebooks_define_nothing():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from hpo.promotion import Evidence, PromotionConfig, decide
+from hpo.promotion import Evidence, PromotionConfig, compare, decide
 from hpo.records import Answers
 
 
@@ -202,3 +202,14 @@ def test_a_few_rows_do_not_convince_the_bootstrap() -> None:
     pair = evidence(classes(83, 100), classes(80, 100), metric="f1", score=accuracy)
     decision = decide(pair, gate())
     assert (decision.verdict, decision.test) == ("keep", "bootstrap")
+
+
+def test_a_comparison_says_how_sure_its_difference_is() -> None:
+    found = compare(evidence(classes(80, 100), classes(60, 100)))
+    assert found is not None
+    assert found.gain == pytest.approx(0.2)
+    assert 0.0 < found.low < 0.2 < found.high
+    worse = compare(evidence(numbers(0.9, 3), numbers(0.1, 4), metric="mse", mode="min", score=squared_error))
+    assert worse is not None
+    assert worse.low < worse.gain < worse.high < 0.0
+    assert compare(evidence(classes(80, 100), None)) is None

@@ -19,6 +19,14 @@ def default_point(space: SearchSpace) -> dict[str, Scalar]:
     return {name: DEFAULT_DROPOUT if defaults[name] is None else defaults[name] for name in space.varying}
 
 
+def moved_default(space: SearchSpace) -> dict[str, tuple[Scalar, Scalar]]:
+    """(the usual value, the one in its place) of every parameter whose default the space has no room for."""
+    usual = default_point(space)
+    return {
+        name: (usual[name], now) for name, now in space.project(usual).items() if name in usual and usual[name] != now
+    }
+
+
 def first_points(first: Iterable[First], space: SearchSpace) -> list[tuple[str, dict[str, Scalar]]]:
     """(origin, params) each, as near to what was asked for as the space allows, none twice.
 

@@ -281,6 +281,10 @@ class StudyConfig(Section):
         """The default configuration, for every parameter that varies."""
         return points.default_point(self.space)
 
+    def moved_default(self) -> dict[str, tuple[Scalar, Scalar]]:
+        """What of it the space has no room for: the usual value, and the nearest one that there is."""
+        return points.moved_default(self.space)
+
     def first_points(self) -> list[tuple[str, dict[str, Scalar]]]:
         """(origin, params) of `search.first`, each as near to what was asked for as the space allows, none twice."""
         return points.first_points(self.search.first, self.space)

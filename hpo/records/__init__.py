@@ -23,7 +23,7 @@ from hpo.records.events import (
     TrialStarted,
 )
 from hpo.records.failure import Failure, FailureKind
-from hpo.records.outcome import Answers, Breakdown, Decision, Origin, StudySummary, Usage
+from hpo.records.outcome import Answers, Breakdown, Decision, Difference, Origin, StudySummary, Usage
 from hpo.records.trials import (
     AGAIN,
     BASELINE,
@@ -53,6 +53,7 @@ __all__ = [
     "Confirmed",
     "DatasetRecord",
     "Decision",
+    "Difference",
     "Event",
     "Exploit",
     "Exploited",

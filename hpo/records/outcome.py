@@ -78,6 +78,16 @@ class Decision(Record):
         return (self.min_improvement, self.confidence, self.limits) == (min_improvement, confidence, dict(limits))
 
 
+class Difference(Record):
+    """Of two models on the same rows. gain: above zero where the first is better, in the metric's own unit; low, high:
+    its interval of `confidence`."""
+
+    gain: float
+    low: float
+    high: float
+    confidence: float
+
+
 class Origin(Record):
     """Where a registered model comes from. commit: of this program. value: the trial's, on the validation split.
     confirmed: the same over fresh seeds, where the study retrained it.
@@ -95,7 +105,9 @@ class StudySummary(Record):
     """What a finished study answers: what won, what tuning bought, and where the winner is now.
 
     best: the winner. baseline: the default configuration, trained by the same study. test_*: metrics on the test
-    split, opened once; None where the study has no promotion or no test rows. counts: trials by state.
+    split, opened once; None where the study has no promotion or no test rows. test_gain: of the winner over the
+    baseline. moved: what the space has no room for in the default, with the value that took its place. counts: trials
+    by state.
     decision: `promote` or `keep`, with reasons. model_uri: models:/NAME@ALIAS. seconds: wall time of this run.
     confirmed: the leaders over fresh seeds, the best mean first; empty where the study confirms nothing.
     breakdown: of the winner's metrics on the test split. objectives: every searched metric with its mode, the leading
@@ -110,6 +122,8 @@ class StudySummary(Record):
     baseline: TrialRecord | None = None
     test_best: dict[str, float] | None = None
     test_baseline: dict[str, float] | None = None
+    test_gain: Difference | None = None
+    moved: dict[str, tuple[Scalar, Scalar]] = Field(default_factory=dict)
     breakdown: Breakdown | None = None
     counts: dict[TrialState, int] = Field(default_factory=dict)
     decision: str | None = None

@@ -20,9 +20,6 @@ from hpo.report.findings import (
     winners_confirmation,
 )
 
-TWO_SIDED = 1.96
-"""Standard errors of a 95 % interval."""
-
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -84,11 +81,8 @@ def gains(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tuple[st
 
 
 def gain_text(summary: StudySummary, gain: Gain) -> str:
-    """`+2.2 points ± 1.8`, above zero where the winner is better; with half the 95 % interval where the standard error
-    is known, or with the interval itself."""
+    """`+2.2 points (95 %: +0.4 to +4.0)`, above zero where the winner is better."""
     text = words.gain(summary.metric, _better_by(summary, gain), 0.0)
-    if gain.error is not None:
-        return f"{text} ± {100 * TWO_SIDED * gain.error:.1f}"
     return text + words.gain_spread(summary.metric, gain.low, gain.high, gain.confidence)
 
 
@@ -157,8 +151,6 @@ def _bought(summary: StudySummary, trials: Sequence[TrialRecord]) -> Tile:
         return Tile("What it bought", "unknown", "no default was trained beside it; search.first can ask for one")
     rival, where, gain = found[0]
     figure = words.gain(summary.metric, _better_by(summary, gain), 0.0).replace(" points", " pts")
-    if gain.error is not None:
-        figure += f" ± {100 * TWO_SIDED * gain.error:.1f}"
     note = f"over {rival} on the {where}{words.gain_spread(summary.metric, gain.low, gain.high, gain.confidence)}"
     grid = next((one for one in found if "grid" in one[0] and one[0] != rival), None)
     if grid is not None:
@@ -177,11 +169,10 @@ def _cost(summary: StudySummary, trials: Sequence[TrialRecord]) -> Tile:
 
 def _caution(summary: StudySummary) -> str | None:
     gain = gain_on_test(summary)
-    better = 0.0 if gain is None else gain.winner - gain.rival
-    if gain is not None and gain.error is not None and abs(better) < TWO_SIDED * gain.error:
+    if gain is not None and gain.low is not None and gain.high is not None and gain.low <= 0.0 <= gain.high:
         return (
-            "On so few test rows the gain over the default lies within what chance alone makes of two equal models "
-            f"(± {100 * TWO_SIDED * gain.error:.1f} points at 95 %; an upper bound, both answer the same rows)."
+            "On so few test rows the gain over the default lies within what chance alone makes of two equal models"
+            f"{words.gain_spread(summary.metric, gain.low, gain.high, gain.confidence)}."
         )
     if gain is None and winners_confirmation(summary) is None:
         return (

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hpo.records import Confirmed, DatasetRecord, StudyStarted, StudySummary, TrialRecord, TrialState
-from hpo.report.summary import PROPORTIONS
 from hpo.space import Scalar, Varying
 
 GRID = "bert-paper-grid"
@@ -107,12 +106,11 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """Of the winner over a rival, both in the metric's own direction. error: the standard error of the difference; low,
-    high: its interval of `confidence`, above zero where the winner is better. None where unknown."""
+    """Of the winner over a rival, both in the metric's own direction. low, high: the difference's interval of
+    `confidence`, above zero where the winner is better; None where unknown."""
 
     winner: float
     rival: float
-    error: float | None = None
     low: float | None = None
     high: float | None = None
     confidence: float = 0.95
@@ -267,16 +265,15 @@ def winners_confirmation(summary: StudySummary) -> Confirmed | None:
 
 
 def gain_on_test(summary: StudySummary) -> Gain | None:
-    """Over the default, on rows that nothing was chosen by. The standard error takes the two answers of a row as
-    independent, which bounds it from above in practice; None for metrics that are no proportion."""
+    """Over the default, on rows that nothing was chosen by."""
     best = (summary.test_best or {}).get(summary.metric)
     rival = (summary.test_baseline or {}).get(summary.metric)
     if best is None or rival is None:
         return None
-    error = None
-    if summary.metric in PROPORTIONS and summary.test_rows:
-        error = math.sqrt((best * (1 - best) + rival * (1 - rival)) / summary.test_rows)
-    return Gain(best, rival, error)
+    difference = summary.test_gain
+    if difference is None:
+        return Gain(best, rival)
+    return Gain(best, rival, difference.low, difference.high, difference.confidence)
 
 
 def gain_over_seeds(summary: StudySummary) -> Gain | None:

@@ -249,7 +249,7 @@ def _time(plan: Plan) -> str:
     lines.append(f"sentences a second in training: {speeds}" + _evaluation(time.evaluation))
     lines.append(_source(plan.slots, time))
     if time.load > BUSY:
-        lines.append(f"other work took {time.load:.0%} of this machine meanwhile; when it is quiet, all is faster")
+        lines.append("other work kept this machine busy meanwhile; when it is quiet, all is faster")
     return "\n".join(lines)
 
 

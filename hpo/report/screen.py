@@ -82,7 +82,7 @@ def open_screen(
 
 
 class PlainScreen:
-    """`00:42  trial 7  step 126  accuracy 0.7421  (best 0.7533, trial 3)`; every line is flushed."""
+    """`00:42  trial 7  step 126  accuracy 0.7421  (best complete 0.7533, trial 3)`; every line is flushed."""
 
     def __init__(
         self, stream: TextIO, board: Board, varying: Sequence[str] = (), now: Callable[[], float] = time.time
@@ -95,7 +95,7 @@ class PlainScreen:
         if isinstance(event, StudyStarted):
             self._line(event.time, _opening(event, self._board))
         elif isinstance(event, StudyStopped):
-            self._line(event.time, f"stopped: {event.reason}")
+            self._line(event.time, _stopped(event))
         elif isinstance(event, TrialNoted):
             self._line(event.time, _note(event))
         elif isinstance(event, TrialConfirmed):
@@ -152,7 +152,7 @@ class PlainScreen:
 
     def _best(self) -> str:
         best = self._board.best
-        return f"  (best {words.metric_value(best.value)}, trial {best.number})" if best else ""
+        return f"  (best complete {words.metric_value(best.value)}, trial {best.number})" if best else ""
 
 
 class LiveScreen:
@@ -189,7 +189,7 @@ class LiveScreen:
         if isinstance(event, StudyStarted):
             self.say(_opening(event, self._board))
         elif isinstance(event, StudyStopped):
-            self.say(f"stopped: {event.reason}")
+            self.say(_stopped(event))
         elif isinstance(event, TrialNoted):
             self.say(_note(event))
         elif isinstance(event, TrialFinished) and event.state is TrialState.FAILED:
@@ -311,6 +311,10 @@ def _opening(event: StudyStarted, board: Board) -> str:
     trials = f", {words.count(board.budget.trials, 'trial')}" if board.budget.trials is not None else ""
     known = f", {len(board.finished)} of them done before" if board.finished else ""
     return f"study {event.study}: {event.metric} ({event.mode}){trials}{known}" + (f"; rows: {rows}" if rows else "")
+
+
+def _stopped(event: StudyStopped) -> str:
+    return f"stopped: {event.reason}; go on with --resume"
 
 
 def _run(event: TrialFinished | TrialNoted) -> str:

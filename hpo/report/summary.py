@@ -3,7 +3,6 @@
 Made from a StudySummary alone. Must not know MLflow beyond the addresses that it prints.
 """
 
-import math
 import shlex
 from html import escape
 from urllib.parse import quote
@@ -17,9 +16,6 @@ DEFAULT_STORE = "sqlite:///mlflow.db"
 
 COMMANDS = ("look at it", "predict")
 """The parts that begin with a command."""
-
-PROPORTIONS = frozenset({"accuracy"})
-"""Metrics that are the mean of one yes or no a row, and so have a standard error that is known from the value."""
 
 
 def summary_text(summary: StudySummary, programs: str = "") -> str:
@@ -76,6 +72,8 @@ def _parts(summary: StudySummary) -> list[tuple[str, str]]:
     parts = [("winner", f"trial {best.number} ({best.origin})\n{params}"), scored]
     if test := _test(summary):
         parts.append(("test", test))
+    if summary.moved and summary.baseline is not None:
+        parts.append(("the default", _moved(summary)))
     if summary.model_uri is not None:
         parts.append(("model", _model(summary)))
     if summary.history:
@@ -129,8 +127,7 @@ def _confirmed(summary: StudySummary) -> str:
 
 
 def _test(summary: StudySummary) -> str | None:
-    """None where nothing was tested. The standard error takes the two answers of a row as independent: an upper
-    bound in practice, since both models err on the same hard rows."""
+    """None where nothing was tested."""
     best = (summary.test_best or {}).get(summary.metric)
     if best is None:
         return None
@@ -138,11 +135,21 @@ def _test(summary: StudySummary) -> str | None:
     baseline = (summary.test_baseline or {}).get(summary.metric)
     if baseline is None:
         return text
-    text += f"; the default reaches {words.metric_value(baseline)}: {words.gain(summary.metric, best, baseline)}"
-    if summary.metric in PROPORTIONS and summary.test_rows:
-        error = math.sqrt((best * (1 - best) + baseline * (1 - baseline)) / summary.test_rows)
-        text += f" (standard error at most {100 * error:.1f})"
-    return text
+    text += f"; the default reaches {words.metric_value(baseline)}: "
+    gain = summary.test_gain
+    if gain is None:
+        return text + words.gain(summary.metric, best, baseline)
+    spread = words.gain_spread(summary.metric, gain.low, gain.high, gain.confidence)
+    return text + words.gain(summary.metric, gain.gain, 0.0) + spread
+
+
+def _moved(summary: StudySummary) -> str:
+    """The default is not the one that everybody knows where the space has no room for it."""
+    changed = ", ".join(
+        f"{name} {words.short_value(now, 3)} instead of {words.short_value(usual, 3)}"
+        for name, (usual, now) in summary.moved.items()
+    )
+    return f"moved into the space: {changed}"
 
 
 def _model(summary: StudySummary) -> str:

@@ -149,7 +149,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         bookmarks.keep(record.name for record in [*unfinished, *(fresh.unfinished() if fresh else ())])
         beginning = _started(config, prepared, tags)
         emit(beginning)
-        stack.push(lambda kind, error, trace: _broken_off(emit, error))
+        stack.push(lambda kind, error, trace: _broken_off(emit, screen, error))
 
         def confirm() -> Confirmation | None:
             complete = ranked(search.records, config.mode, search.limits)
@@ -191,9 +191,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
                 if room.wait_for_checkpoint(lambda: study.stopping):
                     trials.run(WaitingForRoom(study, room))
         if study.stopped_by is not None:
-            with suppress(ServiceError):  # a full disk takes no last word, and the ledger needs none
-                emit(StudyStopped(time=time.time(), reason=signal.Signals(study.stopped_by).name))
-            screen.say("go on with --resume")
+            _stopped(emit, screen, signal.Signals(study.stopped_by).name)
             return 128 + study.stopped_by
         bookmarks.keep(())
         screen.say("the search is over; judging the winner")
@@ -220,15 +218,22 @@ def _programs() -> str:
     return f"{folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder}/"
 
 
-def _broken_off(emit: Callable[[AnyEvent], None], error: BaseException | None) -> None:
+def _broken_off(emit: Callable[[AnyEvent], None], screen: Screen, error: BaseException | None) -> None:
     """No run is left as if it went on when the driver ends by an error."""
     if error is None:
         return
     said = f"{type(error).__name__}: {error}"
     if isinstance(error, SystemExit):  # of `leave`
         said = signal.Signals(int(str(error.code)) - 128).name
-    with suppress(ServiceError):  # a full disk; the error itself says so
-        emit(StudyStopped(time=time.time(), reason=said))
+    _stopped(emit, screen, said)
+
+
+def _stopped(emit: Callable[[AnyEvent], None], screen: Screen, reason: str) -> None:
+    event = StudyStopped(time=time.time(), reason=reason)
+    try:
+        emit(event)
+    except ServiceError:  # a full disk takes no last word, and the ledger needs none
+        screen.apply(event)
 
 
 def _spend(search: StudySearch) -> None:
@@ -320,6 +325,8 @@ def _conclude(
         baseline=baseline,
         test_best=outcome.test_best,
         test_baseline=outcome.test_baseline,
+        test_gain=outcome.test_gain,
+        moved=config.moved_default(),
         breakdown=outcome.breakdown,
         counts=Counter(record.state for record in records),
         decision=outcome.decision.verdict if outcome.decision else None,

@@ -12,12 +12,13 @@ from hpo.answering import Model, read_about
 from hpo.config import StudyConfig
 from hpo.encoded import Encoded
 from hpo.errors import ModelError, ServiceError
-from hpo.promotion import Evidence, PromotionConfig, decide
+from hpo.promotion import Evidence, PromotionConfig, compare, decide
 from hpo.records import (
     Answers,
     Breakdown,
     Confirmed,
     Decision,
+    Difference,
     Origin,
     Record,
     StudyFinished,
@@ -53,6 +54,7 @@ class Outcome(Record):
     run_id: str | None = None
     test_best: dict[str, float] | None = None
     test_baseline: dict[str, float] | None = None
+    test_gain: Difference | None = None
     breakdown: Breakdown | None = None
     decision: Decision | None = None
     model_uri: str | None = None
@@ -123,6 +125,7 @@ class Finish:
             update={
                 "test_best": dict(answers.metrics),
                 "test_baseline": dict(against.metrics) if against else None,
+                "test_gain": compare(self._evidence(answers, against)) if against not in (None, answers) else None,
                 "breakdown": answers.breakdown,
                 "decision": decision,
                 "model_uri": version.uri if version else None,
@@ -205,20 +208,19 @@ class Finish:
                     champion = self._ask_champion(registry.fetch(present, Path(folder)))
             except ModelError as error:
                 obstacle = f"version {present.number}, the present champion, can't be compared: {error}"
-        metric = self.config.metric
         digests = {record.split: record.digest for record in self.prepared.splits.records}
-        evidence = Evidence(
-            challenger=answers,
-            champion=champion,
-            metric=metric,
-            mode=self.config.mode,
-            score=self.config.task.plain(metric),
+        evidence = replace(
+            self._evidence(answers, champion),
             obstacle=f"promotion.limits is not kept: {', '.join(broken)}" if broken else obstacle,
             digest=digests.get("test"),
             against=present.number if present else None,
             seen=standing.seen,
         )
         return decide(evidence, gate)
+
+    def _evidence(self, answers: Answers, against: Answers | None) -> Evidence:
+        metric = self.config.metric
+        return Evidence(answers, against, metric, self.config.mode, self.config.task.plain(metric))
 
     def _register(self, best: TrialRecord, decision: Decision, confirmed: Confirmed | None) -> Version:
         gate = self.config.promotion
@@ -260,12 +262,15 @@ class Finish:
 
 def finished(summary: StudySummary, files: tuple[Path, ...]) -> StudyFinished:
     """The parent run's row: what won and by how much."""
-    metric, best, baseline = summary.metric, summary.best, summary.baseline
+    metric, best, baseline, gain = summary.metric, summary.best, summary.baseline, summary.test_gain
     figures = {
         f"best_{metric}": best.value,
         f"default_{metric}": baseline.value if baseline else None,
         f"test_{metric}": (summary.test_best or {}).get(metric),
         f"default_test_{metric}": (summary.test_baseline or {}).get(metric),
+        "test_gain": gain.gain if gain else None,
+        "test_gain_low": gain.low if gain else None,
+        "test_gain_high": gain.high if gain else None,
         "trials": float(sum(summary.counts.values())),
         **{f"trials_{state}": float(count) for state, count in summary.counts.items()},
         "seconds": summary.seconds,

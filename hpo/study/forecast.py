@@ -1,16 +1,16 @@
 """What a study will come to: its scheduler, played with trials of known length and values drawn at random.
 
 The scheduler is the real one, trials report where real ones do and end in the order of their lengths, and the budget
-ends the play as it would end the study. A trial keeps its rank from report to report, and trials come in no order: a
-sampler that learns sends more of them on.
+ends the play as it would end the study. A trial keeps its rank from report to report, longer ones tend to be better,
+and a sampler that learns proposes, once it has begun to, what is the best of some random draws.
 """
 
 import heapq
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
-from statistics import fmean
+from dataclasses import dataclass, fields, replace
+from statistics import fmean, pstdev
 
 from hpo.records import Exploit, Verdict
 from hpo.schedulers import Scheduler
@@ -22,6 +22,15 @@ PLAYS = 100
 
 ENOUGH = 12_000
 """Trials in all plays together: where a study has many, fewer plays say as much."""
+
+
+LENGTH = 0.35
+"""Correlation of a trial's value with the logarithm of its epochs: 0.47 for SST-2 and 0.23 for RTE, over the 33 random
+trials each of benchmarks/curves."""
+
+CANDIDATES = 2
+"""Random draws of which the best stands for a proposal of a sampler that has learnt: so quickstart and files_sst2 come
+to 11.0 and 31.8 epochs. Simulated with TPE, over a toy and over recorded curves, they come to 10.9 and 32.7."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,15 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Proposals:
+    """What decides which trials there are. learns_after: so many trials until the sampler learns; None: it never does.
+    top: leaders that are trained again."""
+
+    learns_after: int | None = None
+    top: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Slots:
     """Where trials run. count: at a time. opening: seconds before there are any. start: seconds that each takes to
     begin with its first trial; they begin one after the other."""
@@ -77,7 +95,7 @@ class Forecast:
     """Means over all plays. reached: trials at each level of the scheduler. ended: those that trained to their end.
 
     seconds: wall time until the last trial ends. whole_seconds, whole_epochs: what all of the trials that began would
-    take to their ends.
+    take to their ends. leader_seconds, leader_epochs: what each of the best that trained to their ends took.
     """
 
     trials: float
@@ -89,10 +107,17 @@ class Forecast:
     sentences: float
     whole_seconds: float
     whole_epochs: float
+    leader_seconds: float
+    leader_epochs: float
 
 
 def forecast(
-    jobs: Sequence[Job], levels: Sequence[float], build: Callable[[], Scheduler], slots: Slots, limits: Limits
+    jobs: Sequence[Job],
+    levels: Sequence[float],
+    build: Callable[[], Scheduler],
+    slots: Slots,
+    limits: Limits,
+    proposals: Proposals = Proposals(),
 ) -> Forecast:
     """jobs: in the order of their start. Where the limits allow for more, the rest is taken to be like these.
 
@@ -100,7 +125,7 @@ def forecast(
     """
     draw = random.Random(0)
     count = max(1, min(PLAYS, ENOUGH // max(1, len(jobs))))
-    plays = [_Play(jobs, build(), slots, limits, draw).result(levels) for _ in range(count)]
+    plays = [_Play(jobs, build(), slots, limits, proposals, draw).result(levels) for _ in range(count)]
     means = {
         own.name: fmean(getattr(one, own.name) for one in plays) for own in fields(Forecast) if own.name != "reached"
     }
@@ -121,10 +146,16 @@ class _Play:
     """One course that the study may take."""
 
     def __init__(
-        self, jobs: Sequence[Job], scheduler: Scheduler, slots: Slots, limits: Limits, draw: random.Random
+        self,
+        jobs: Sequence[Job],
+        scheduler: Scheduler,
+        slots: Slots,
+        limits: Limits,
+        proposals: Proposals,
+        draw: random.Random,
     ) -> None:
-        self._jobs, self._scheduler, self._slots, self._limits = jobs, scheduler, slots, limits
-        self._values = [draw.gauss(0.0, 1.0) for _ in jobs]
+        self._scheduler, self._slots, self._limits, self._proposals = scheduler, slots, limits, proposals
+        self._jobs, self._values = _proposed(jobs, proposals, draw)
         self._most = min(len(jobs), len(jobs) if limits.trials is None else limits.trials)
         self._events: list[tuple[float, int, int]] = []  # when, trial, its look
         self._shares: list[float] = []
@@ -166,6 +197,9 @@ class _Play:
 
     def result(self, levels: Sequence[float]) -> Forecast:
         begun = list(zip(self._jobs, self._shares, strict=False))
+        ended = [place for place, share in enumerate(self._shares) if share >= 1.0] or range(len(begun))
+        best = sorted(ended, key=lambda place: -self._values[place])[: self._proposals.top]
+        leaders = [self._jobs[place] for place in best]
         scale = self._beyond()
         opening = self._slots.begin(0)
 
@@ -182,6 +216,8 @@ class _Play:
             sentences=scale * sum(share * job.sentences for job, share in begun),
             whole_seconds=longer(makespan((job.seconds for job, _ in begun), self._slots)),
             whole_epochs=scale * sum(job.epochs for job, _ in begun),
+            leader_seconds=fmean(job.seconds for job in leaders),
+            leader_epochs=fmean(job.epochs for job in leaders),
         )
 
     def _beyond(self) -> float:
@@ -190,6 +226,27 @@ class _Play:
         used = ((limits.trials, len(self._shares)), (limits.seconds, self._now), (limits.epochs, self._epochs))
         scales = [limit / done for limit, done in used if limit is not None and done > 0]
         return max(1.0, min(scales, default=1.0)) if len(self._shares) == len(self._jobs) else 1.0
+
+
+def _proposed(jobs: Sequence[Job], proposals: Proposals, draw: random.Random) -> tuple[list[Job], list[float]]:
+    """The trials of one play, and what each is worth, in standard deviations between random ones."""
+    lengths = [math.log(max(job.epochs, 1e-9)) for job in jobs]
+    middle, spread = fmean(lengths), pstdev(lengths) or 1.0
+
+    def worth(place: int) -> float:
+        own = (lengths[place] - middle) / spread
+        return LENGTH * own + math.sqrt(1.0 - LENGTH**2) * draw.gauss(0.0, 1.0)
+
+    chosen, values = [], []
+    for place, job in enumerate(jobs):
+        value = worth(place)
+        if proposals.learns_after is not None and place >= proposals.learns_after:
+            for other in draw.choices(range(len(jobs)), k=CANDIDATES - 1):
+                if (another := worth(other)) > value:
+                    value, job = another, replace(jobs[other], is_baseline=job.is_baseline)
+        chosen.append(job)
+        values.append(value)
+    return chosen, values
 
 
 def _rise(level: float) -> float:

@@ -56,6 +56,8 @@ def driver_lock(
         holder = _holder(path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_at(path, file):  # whoever held it until now was refused, and has removed the folder
+                raise BlockingIOError
         except BlockingIOError:
             raise _locked(folder, holder) from None
         except OSError:  # a file system without locks
@@ -75,6 +77,22 @@ def driver_lock(
             watch.join()
             if _holder(path) == own:
                 _write(file, "")
+                _remove_if_bare(folder)
+
+
+def _is_at(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _remove_if_bare(folder: Path) -> None:
+    """A run that was refused leaves no folder behind that has nothing but its lock. For the holder."""
+    with suppress(OSError):
+        if [own.name for own in folder.iterdir()] == [LOCK]:
+            (folder / LOCK).unlink()
+            folder.rmdir()
 
 
 def _renew(path: Path, own: Holder, left: threading.Event, lost: Callable[[str], None]) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 
 from hpo.config import StudyConfig
+from hpo.config.pairs import BLIND
 from hpo.config.schema import ResourcesConfig
 from hpo.encoded import Encoded
 from hpo.errors import ServiceError, TrialError
@@ -25,7 +25,7 @@ from hpo.runners.machine import cores
 from hpo.schedulers import PbtConfig
 from hpo.space import Params
 from hpo.study.folder import SAVED
-from hpo.study.forecast import Forecast, Job, Limits, Look, Slots, forecast, makespan
+from hpo.study.forecast import Forecast, Job, Limits, Look, Proposals, Slots, forecast, makespan
 from hpo.study.hindsight import pace_of
 from hpo.study.prepare import Prepared, prepare
 from hpo.study.probe import Pace, probe
@@ -149,18 +149,25 @@ class _Course:
         return self._play(self.jobs[done:] or self.jobs, left)
 
     def fresh(self, future: Forecast) -> Fresh | None:
-        """Nobody knows the leaders yet: each is as long as trials are on average."""
+        """Nobody knows the leaders yet; they are as long as those of the plays."""
         if (asked := self.config.confirm) is None:
             return None
-        with_default = any(job.is_baseline for job in self.jobs)
-        leaders = max(1, min(asked.top + with_default, round(future.ended)))
-        runs = leaders * asked.seeds
-        seconds = makespan([fmean(job.seconds for job in self.jobs)] * runs, Slots(self.slots.count))
-        return Fresh(leaders, asked.seeds, runs * fmean(job.epochs for job in self.jobs), seconds)
+        default = [job for job in self.jobs if job.is_baseline][:1]
+        others = max(1, min(asked.top, round(future.ended) - len(default)))
+        lengths = [future.leader_seconds] * others + [job.seconds for job in default]
+        epochs = others * future.leader_epochs + sum(job.epochs for job in default)
+        seconds = makespan(lengths * asked.seeds, Slots(self.slots.count))
+        return Fresh(others + len(default), asked.seeds, asked.seeds * epochs, seconds)
 
     def _play(self, jobs: Sequence[Job], limits: Limits) -> Forecast:
         build = partial(self.config.search.scheduler.build, self.config.space, self.config.seed)
-        return forecast(jobs, self.ladder.fractions, build, self.slots, limits)
+        return forecast(jobs, self.ladder.fractions, build, self.slots, limits, self._proposals(jobs))
+
+    def _proposals(self, jobs: Sequence[Job]) -> Proposals:
+        sampler, confirm = self.config.search.sampler, self.config.confirm
+        learns = None if sampler.type in BLIND else getattr(sampler, "n_startup_trials", 10)
+        done = len(self.jobs) - len(jobs)
+        return Proposals(None if learns is None else max(0, learns - done), confirm.top if confirm else 1)
 
 
 def count_slots(resources: ResourcesConfig) -> int:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from hpo.records import Seeds, StudySummary, TrialRecord, TrialState
+from hpo.records import Difference, Seeds, StudySummary, TrialRecord, TrialState
 from hpo.space import Choice, Condition, Fixed, FloatRange, SearchSpace
 
 
@@ -65,6 +65,7 @@ def summary(trials: list[TrialRecord]) -> StudySummary:
         baseline=trials[0],
         test_best={"accuracy": 0.764},
         test_baseline={"accuracy": 0.732},
+        test_gain=Difference(gain=0.032, low=-0.01, high=0.074, confidence=0.95),
         counts={TrialState.COMPLETE: 8, TrialState.PRUNED: 3, TrialState.FAILED: 1},
         decision="promote",
         reasons=("no champion yet",),

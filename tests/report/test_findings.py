@@ -123,14 +123,13 @@ def test_the_best_of_the_grid_is_a_complete_one(summary):
     assert best.number == 2
 
 
-def test_the_gain_on_test_rows_has_an_error_where_the_metric_is_a_proportion(summary):
+def test_the_gain_on_test_rows_has_the_interval_of_its_paired_test(summary):
     gain = gain_on_test(summary)
     assert gain is not None
-    assert gain.error == pytest.approx(math.sqrt((0.764 * 0.236 + 0.732 * 0.268) / 500))
-    matthews = {"metric": "matthews", "test_best": {"matthews": 0.5}, "test_baseline": {"matthews": 0.4}}
-    gain = gain_on_test(summary.model_copy(update=matthews))
-    assert gain is not None
-    assert gain.error is None
+    assert (gain.low, gain.high) == (-0.01, 0.074)
+    untested = gain_on_test(summary.model_copy(update={"test_gain": None}))
+    assert untested is not None
+    assert (untested.low, untested.high) == (None, None)
 
 
 def test_the_gain_over_seeds_takes_means_and_not_first_scores(summary):

@@ -58,8 +58,8 @@ def test_a_pipe_gets_one_plain_line_an_event():
     assert lines[0] == "00:00  study s: accuracy (max), 4 trials; rows: train 4,000"
     assert lines[1] == "00:00  trial 7    started    lr 3.1e-05  (tpe)"
     assert lines[3] == "00:02  trial 7    step 20    accuracy 0.7421"
-    assert lines[4] == "00:02  trial 7    complete   accuracy 0.7421  (best 0.7421, trial 7)"
-    assert lines[5] == "01:15  stopped: SIGINT"
+    assert lines[4] == "00:02  trial 7    complete   accuracy 0.7421  (best complete 0.7421, trial 7)"
+    assert lines[5] == "01:15  stopped: SIGINT; go on with --resume"
     assert "\x1b" not in stream.getvalue()
 
 
@@ -90,7 +90,7 @@ def test_a_pruned_trial_is_never_the_best():
     screen.apply(started())
     for event in [*trial_events(0, [0.6]), *trial_events(1, [0.9], TrialState.PRUNED, reason="rung 1 of 3")]:
         screen.apply(event)
-    assert lines_of(stream)[-1].endswith("pruned     accuracy 0.9000  (best 0.6000, trial 0)  rung 1 of 3")
+    assert lines_of(stream)[-1].endswith("pruned     accuracy 0.9000  (best complete 0.6000, trial 0)  rung 1 of 3")
 
 
 def test_plain_progress_says_where_it_begins_and_ends():
@@ -223,7 +223,7 @@ def test_a_terminal_keeps_what_was_said_and_gets_its_cursor_back():
     text = b"".join(seen).decode()
     assert "reading" in text
     assert "trial 0 failed: loss is nan" in text
-    assert "stopped: SIGINT" in text
+    assert "stopped: SIGINT; go on with --resume" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
 

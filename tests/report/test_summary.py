@@ -7,7 +7,7 @@ def test_the_closing_words_say_what_won_and_what_tuning_bought(summary):
     text = summary_text(summary)
     assert text.startswith("docstrings: 12 trials in 3 min 12 s (8 complete, 3 pruned, 1 failed)")
     assert "trial 10 (tpe)" in text
-    assert "accuracy 0.7640 on 500 rows; the default reaches 0.7320: +3.2 points (standard error at most 2.7)" in text
+    assert "accuracy 0.7640 on 500 rows; the default reaches 0.7320: +3.2 points (95 %: -1.0 to +7.4)" in text
     assert "models:/docstrings@champion, promoted" in text
     assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in text
     assert "python -m hpo.predict --model models:/docstrings@champion" in text
@@ -35,13 +35,22 @@ def test_a_study_without_promotion_or_test_says_nothing_of_them(summary):
     assert "mlflow" not in text
 
 
-def test_a_metric_that_is_no_proportion_has_no_standard_error(summary):
+def test_a_gain_without_an_interval_is_said_without_one(summary):
     matthews = summary.model_copy(
-        update={"metric": "matthews", "test_best": {"matthews": 0.5}, "test_baseline": {"matthews": 0.4}}
+        update={
+            "metric": "matthews",
+            "test_best": {"matthews": 0.5},
+            "test_baseline": {"matthews": 0.4},
+            "test_gain": None,
+        }
     )
-    text = summary_text(matthews)
-    assert "matthews 0.5000 on 500 rows; the default reaches 0.4000: +10.0 points" in text
-    assert "standard error" not in text
+    assert "matthews 0.5000 on 500 rows; the default reaches 0.4000: +10.0 points\n" in summary_text(matthews)
+
+
+def test_a_default_that_the_space_had_no_room_for_is_not_taken_for_the_usual_one(summary):
+    moved = summary.model_copy(update={"moved": {"learning_rate": (3e-5, 1e-4)}})
+    assert "the default moved into the space: learning_rate 0.0001 instead of 3e-05" in summary_text(moved)
+    assert "moved" not in summary_text(summary)
 
 
 def test_the_address_is_the_view_that_the_tracker_keeps_for_this_study(summary):

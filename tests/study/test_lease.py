@@ -29,6 +29,7 @@ def test_the_second_driver_is_told_who_holds_the_study_and_since_when(tmp_path: 
 
 
 def test_a_study_that_was_left_is_free_at_once(tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text("{}")
     for _ in range(2):
         started = time.monotonic()
         with driver_lock(tmp_path):
@@ -78,3 +79,15 @@ def test_a_driver_that_was_asleep_while_another_took_over_ends(tmp_path: Path, m
             time.sleep(0.02)
     assert "another driver (process 4711 on elsewhere" in said[0]
     assert "elsewhere" in (tmp_path / LOCK).read_text()  # the other one's word stays
+
+
+def test_a_run_that_was_refused_leaves_no_folder_with_nothing_but_its_lock(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    with driver_lock(folder):
+        pass
+    assert not folder.exists()
+    folder.mkdir()
+    with driver_lock(folder):
+        (folder / "study.json").write_text("{}")
+    assert (folder / LOCK).exists()
