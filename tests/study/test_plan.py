@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+import random
 import re
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any, get_args
 
 import pytest
@@ -19,7 +21,7 @@ from hpo.report.screen import open_screen
 from hpo.schedulers import AshaConfig, FifoConfig, SchedulerUnion
 from hpo.space import SearchSpace
 from hpo.study import folder as study_folder
-from hpo.study.forecast import Forecast, Job, Limits, Look, Slots, forecast
+from hpo.study.forecast import Forecast, Job, Limits, Look, Proposals, Slots, forecast
 from hpo.study.hindsight import pace_of
 from hpo.study.plan import count_slots, make_plan
 from hpo.study.probe import Pace
@@ -356,3 +358,19 @@ def test_the_states_that_members_of_a_population_leave_are_in_the_plan(films: Pa
     plain = planned(films)
     assert "of states" not in plan_text(plain)
     assert plain.disk.bookmarks == 4 * plain.disk.checkpoint * plain.slots
+
+
+def test_a_sampler_that_learns_is_expected_to_train_more_and_to_lead_with_longer_trials() -> None:
+    draw = random.Random(0)
+    jobs = []
+    for _ in range(24):
+        epochs = draw.choice((1, 2, 4))
+        looks = tuple(Look(level, level, epochs * 10.0 * level) for level in (0.25, 0.5, 1.0))
+        jobs.append(Job({"num_train_epochs": epochs}, looks, 10 * epochs, float(epochs), 100.0 * epochs))
+    build = partial(AshaConfig(reduction_factor=2, rungs=3).build, SearchSpace({}), 0)
+    blind, learning = (
+        forecast(jobs, (0.25, 0.5, 1.0), build, Slots(2), Limits(trials=24), Proposals(after)) for after in (None, 8)
+    )
+    assert learning.ended > blind.ended
+    assert learning.epochs > 1.1 * blind.epochs
+    assert blind.leader_epochs > fmean(job.epochs for job in jobs)
