@@ -6,19 +6,21 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 STAMP := .venv/.installed
+SERVICES := .venv/.installed-services
 # The uv of this machine, else one of our own beside the environment.
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 SPACE ?= spaces/quickstart.yaml
 # Processes that share the tests out; a test may start a Ray of two workers, about 3 GB.
 WORKERS ?= 2
 ARGS ?=
+COMPOSE := docker compose -f docker/compose.yaml
 PYTHON_FILES := hpo tests benchmarks
 
 export UV_PROJECT_ENVIRONMENT := .venv
 # An environment that happens to be active is not ours.
 unexport VIRTUAL_ENV
 
-.PHONY: help install run test check format bench bench-gpu plan-error replay faults-short faults load ui
+.PHONY: help install run test check format bench bench-gpu plan-error replay faults-short faults load ui up down submit
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,6 +31,10 @@ $(STAMP): pyproject.toml uv.lock | $(UV)
 	$(UV) sync --locked --compile-bytecode
 	@touch $@
 
+$(SERVICES): $(STAMP)
+	$(UV) sync --locked --group services --compile-bytecode
+	@touch $@
+
 .uv/bin/uv:
 	python3 -m venv .uv
 	.uv/bin/pip install --quiet uv==0.13.8
@@ -36,7 +42,7 @@ $(STAMP): pyproject.toml uv.lock | $(UV)
 run: install ## search the space SPACE=... (spaces/quickstart.yaml); ARGS="..." goes to the command
 	$(BIN)/python -m hpo.run --space $(SPACE) --resume $(ARGS)
 
-test: check ## everything that must hold: the checks, then all tests with coverage, WORKERS=2 at a time; ARGS="..." goes to pytest
+test: check $(SERVICES) ## everything that must hold: the checks, then all tests with coverage, WORKERS=2 at a time; ARGS="..." goes to pytest
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 check: install ## lint, format, types, architecture, notebooks
@@ -72,6 +78,16 @@ faults: install ## the long form: every injection at more moments, on both runne
 
 load: install ## what ledger, MLflow and registry bear, with exact counts
 	$(BIN)/python -m benchmarks.load $(ARGS)
+
+up: ## a cluster in containers: Ray, MLflow, PostgreSQL, S3; HPO_TORCH=cpu, HPO_WORKERS=2
+	python3 docker/make_secrets.py
+	$(COMPOSE) up --build --detach --wait
+
+down: ## end it; its volumes stay
+	$(COMPOSE) --profile gpu down
+
+submit: ## search SPACE=... on that cluster, followed until its end; ARGS="..." goes to the command
+	$(COMPOSE) run --rm submit --space $(SPACE) $(ARGS)
 
 ui: install ## open the default MLflow store at http://127.0.0.1:5000
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db $(ARGS)

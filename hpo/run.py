@@ -3,10 +3,10 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpo.errors import exit_code_of
+from hpo.options import EXIT_CODES, add_options
 
 if TYPE_CHECKING:
     from hpo.config import StudyConfig
@@ -16,8 +16,7 @@ EPILOG = """examples:
   python -m hpo.run --space glue_sst2 --dry-run
   python -m hpo.run --space mine.yaml --set budget.trials=40 --set space.learning_rate.high=1e-4 --resume
 
-exit codes: 0 done; 2 your mistake; 3 no trial finished; 4 a service is not there; 75 another driver holds the
-study; 130, 143 stopped by a signal, to be continued with --resume"""
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,21 +54,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hpo.run",
         description="Search the hyperparameters of a BERT fine-tuning, and promote the best checkpoint.",
-        epilog=EPILOG,
+        epilog=EPILOG + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--space", required=True, metavar="PATH", help="the search-space file, or a shipped one's name")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
-    parser.add_argument(
-        "--no-probe", dest="probe", action="store_false", help="with --dry-run: predict no times, train no probe steps"
-    )
+    add_options(parser)
     parser.add_argument("--resume", action="store_true", help="go on with a study that exists, or extend it")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="a.b=value", help="set a key of the file; may be given often"
+        "--address",
+        metavar="RAY",
+        help="a Ray cluster to run on, instead of this machine: HOST:PORT, or `auto` on one of its nodes",
     )
-    parser.add_argument("--storage", type=Path, metavar="DIR", help="the folder of all studies, instead of the file's")
-    parser.add_argument("--address", metavar="RAY", help="a Ray cluster to run on, instead of this machine")
     return parser
 
 

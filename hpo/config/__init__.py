@@ -39,6 +39,9 @@ __all__ = [
 
 _SECTIONS = {name: info for name, info in StudyConfig.model_fields.items() if name != "base"}
 _SHORT = ("sampler", "scheduler")
+DATE = "HPO_DATE"
+"""In the environment: what `{date}` stands for, instead of today (UTC). A night's study that goes on past midnight, or
+is started again then, is still that night's."""
 
 
 def load(path: Path, overrides: Sequence[str] = (), storage: Path | None = None) -> StudyConfig:
@@ -116,7 +119,9 @@ def _resolve(document: Document, base: Path) -> None:
     """Put in the date, and make paths absolute: those of the file from `base`, those of an option from here."""
     values = document.values
     if isinstance(values.get("study"), str):
-        values["study"] = values["study"].replace("{date}", datetime.now(UTC).strftime("%Y-%m-%d"))
+        values["study"] = values["study"].replace(
+            "{date}", os.environ.get(DATE) or datetime.now(UTC).strftime("%Y-%m-%d")
+        )
     data, model = values.get("data"), values.get("model")
     files = data.get("files") if isinstance(data, Mapping) else None
     if isinstance(files, dict):

@@ -196,7 +196,8 @@ class StudyConfig(Section):
     """A whole space file, checked and resolved: paths are absolute, `{date}` is a date, defaults are filled in.
 
     constraints: rules between hyperparameters of the space, which leaves out the assignments that break one.
-    storage: the folder of all studies, as seen from where the command runs. base: the folder of the space file.
+    storage: the folder of all studies, as seen from where the command runs. ledger: a database for the trials, instead
+    of a file of the study's folder. base: the folder of the space file.
     """
 
     study: str
@@ -213,6 +214,7 @@ class StudyConfig(Section):
     promotion: PromotionConfig | None = None
     tracking: TrackingConfig = TrackingConfig()
     storage: Path = Path("studies")
+    ledger: str | None = None
     checkpoints: CheckpointsConfig = CheckpointsConfig()
     base: Path = Path()
 
@@ -225,10 +227,30 @@ class StudyConfig(Section):
     @classmethod
     def _is_a_folder(cls, storage: Any) -> Any:
         if isinstance(storage, str) and "://" in storage:
-            raise ValueError(f"{shown(storage)} is a URL, which is not supported yet; name a folder")
+            raise ValueError(
+                f"{shown(storage)} is a URL, but checkpoints need a folder; name one that all nodes see, "
+                "and give S3 to MLflow's server, which keeps models and reports there"
+            )
         if storage == "":
             raise ValueError("the name is empty; name a folder, such as studies")
         return storage
+
+    @field_validator("ledger")
+    @classmethod
+    def _is_a_server(cls, ledger: str | None) -> str | None:
+        if ledger is None:
+            return ledger
+        shown_url = without_password(ledger)
+        if not re.match(r"postgresql\+psycopg2://[^/]+/[^/?]+", ledger):
+            raise ValueError(
+                f"{shown_url!r} is no PostgreSQL; write postgresql+psycopg2://USER@HOST/DATABASE, or leave it out"
+            )
+        if shown_url != ledger:
+            raise ValueError(
+                f"{shown_url!r} holds a password, which would be kept with the study; "
+                "put it into PGPASSWORD or PGPASSFILE"
+            )
+        return ledger
 
     @model_validator(mode="after")
     def _experiment_is_named(self) -> Self:

@@ -61,9 +61,10 @@ class Ledger:
         seed: int,
         others: Objectives = NO_OTHERS,
         defaults: Params = NO_DEFAULTS,
+        url: str | None = None,
     ) -> None:
-        """Open `folder`/ledger.db, made if it is not there; None keeps all in memory, for a simulation. Raises
-        ServiceError if it can't be opened.
+        """Open the database at `url`, else `folder`/ledger.db, made if it is not there; without both all is kept in
+        memory, for a simulation. Raises ServiceError if it can't be opened.
 
         mode: of the leading metric. others: what is searched for beside it. defaults: what a trial trains with where
         its params are silent; where the space was changed, trials that do not fit it any more are dropped. So this is
@@ -76,7 +77,7 @@ class Ledger:
         self._folder = folder
         directions: list[Direction] = ["maximize" if one == "max" else "minimize" for one in (mode, *others.values())]
         with translated():
-            storage = open_storage(folder / LEDGER if folder else None)
+            storage = open_storage(url or (folder / LEDGER if folder else None))
             self._study = open_study(storage, study, directions, space, defaults)
         self._others = others
         self._handed_out: set[int] = set()

@@ -13,7 +13,7 @@ from hpo.errors import ServiceError
 from hpo.ledger.entries import attributes_of, is_live, is_trial, part_of, record_of, run_of
 from hpo.ledger.fit import fit
 from hpo.ledger.generations import NOTES, RUNS, SECONDS_USED, TAKEN, entry, latest_of
-from hpo.ledger.storage import CHECKPOINTS, LEDGER, is_unfinished
+from hpo.ledger.storage import CHECKPOINTS, LEDGER, SERVER, is_made, is_unfinished
 from hpo.mlflow_client import without_password
 from hpo.objectives import Mode
 from hpo.records import Seeds, TrialRecord, TrialState
@@ -63,20 +63,37 @@ def read_studies(place: Path | str, *, key: str) -> list[PastStudy]:
         return [_past(name, study, storage) for name, study in sorted(latest_of(storage).items())]
 
 
-def read_study(folder: Path, name: str, mode: Mode) -> PastStudy:
-    """The study `name` in its own folder, without trials where there is none yet. ServiceError where it can't be read,
-    or is gone: whoever went on then would take the checkpoints for nobody's."""
+def read_study(folder: Path, name: str, mode: Mode, url: str | None = None) -> PastStudy:
+    """The study `name` in its own folder, or in the database at `url`; without trials where there is none yet.
+    ServiceError where it can't be read, or is gone: whoever went on then would take the checkpoints for nobody's."""
     place = folder / LEDGER
-    if not place.is_file() and any((folder / CHECKPOINTS).glob("trial-*")):
+    found = _of(url, name) if url else None
+    if url is None and place.is_file() and not is_unfinished(place):
+        with _reading(place.resolve(), "storage") as storage:
+            found = _named(name, storage) or PastStudy(name, mode)
+    if found is None and (url or not place.is_file()) and any((folder / CHECKPOINTS).glob("trial-*")):
+        where = f"{name} is not in the ledger {url}" if url else f"{place} is not there"
         raise ServiceError(
-            f"storage: {place} is not there, though checkpoints of its trials are; restore it from a backup, "
+            f"storage: {where}, though checkpoints of its trials are; restore it from a backup, "
             "or give the study a new name"
         )
-    if not place.is_file() or is_unfinished(place):
-        return PastStudy(name, mode)
-    with _reading(place.resolve(), "storage") as storage:
-        latest = latest_of(storage).get(name)
-        return _past(name, latest, storage) if latest else PastStudy(name, mode)
+    return found or PastStudy(name, mode)
+
+
+def read_named(url: str, name: str, *, key: str) -> list[PastStudy]:
+    """The study of that name in a database of many; none where it is not there. ServiceError."""
+    with _reading(url, key) as storage:
+        found = _named(name, storage)
+    return [found] if found else []
+
+
+def _of(url: str, name: str) -> PastStudy | None:
+    return next(iter(read_named(url, name, key="ledger")), None) if is_made(url) else None
+
+
+def _named(name: str, storage: "optuna.storages.RDBStorage") -> PastStudy | None:
+    latest = latest_of(storage).get(name)
+    return _past(name, latest, storage) if latest else None
 
 
 @contextmanager
@@ -87,7 +104,8 @@ def _reading(place: Path | str, key: str) -> "Iterator[optuna.storages.RDBStorag
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     url = f"sqlite:///{place}" if isinstance(place, Path) else place
     try:
-        yield optuna.storages.RDBStorage(url, skip_table_creation=True)
+        engine = SERVER if url.startswith("postgresql") else {}
+        yield optuna.storages.RDBStorage(url, skip_table_creation=True, engine_kwargs=engine)
     except (
         sqlalchemy.exc.SQLAlchemyError,
         optuna.exceptions.StorageInternalError,

@@ -20,8 +20,10 @@ class SeedLedger:
     """Values are in the metric's own direction. A run's handle is its number in the second study; its record has the
     number of the trial that is retrained, and the replicate."""
 
-    def __init__(self, folder: Path, *, study: str, mode: Literal["min", "max"], seed: int) -> None:
-        """Open `folder`/ledger.db, made if it is not there. Raises ServiceError if it can't be opened."""
+    def __init__(
+        self, folder: Path, *, study: str, mode: Literal["min", "max"], seed: int, url: str | None = None
+    ) -> None:
+        """Open the database at `url`, else `folder`/ledger.db. Raises ServiceError if it can't be opened."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -30,7 +32,7 @@ class SeedLedger:
         with translated():
             self._study = optuna.create_study(
                 study_name=study + RUNS,
-                storage=open_storage(folder / LEDGER),
+                storage=open_storage(url or folder / LEDGER),
                 sampler=optuna.samplers.RandomSampler(seed=seed),  # proposes nothing: there is nothing to sample
                 direction="maximize" if mode == "max" else "minimize",
                 load_if_exists=True,

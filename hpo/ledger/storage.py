@@ -1,4 +1,4 @@
-"""The database under the ledger: how it is opened, and what its errors mean."""
+"""The database under the ledger, a file of SQLite or a server's: how it is opened, and what its errors mean."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -15,20 +15,27 @@ if TYPE_CHECKING:
 LEDGER = "ledger.db"
 """In the study's folder."""
 
+SERVER: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+"""For the engine of a server: connections that a restart of it has broken are made anew."""
+
 CHECKPOINTS = "checkpoints"
 """Beside the ledger, which keeps names and no paths: a study's folder may be moved."""
 
 
-def open_storage(path: Path | None) -> "optuna.storages.BaseStorage":
-    """SQLite with a write-ahead log: a commit costs a fifth of the default's, and a reader blocks no writer.
+def open_storage(place: Path | str | None) -> "optuna.storages.BaseStorage":
+    """A file: SQLite with a write-ahead log: a commit costs a fifth of the default's, and a reader blocks no writer.
 
-    None: a ledger that lasts as long as the process, at a tenth of the cost.
+    A URL: PostgreSQL. None: a ledger that lasts as long as the process, at a tenth of the cost. Raises ServiceError.
     """
     import optuna
     import sqlalchemy
 
-    if path is None:
+    if place is None:
         return optuna.storages.InMemoryStorage()
+    if isinstance(place, str):
+        with translated(place):
+            return optuna.storages.RDBStorage(place, engine_kwargs=SERVER)
+    path = place
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with sqlite3.connect(path) as connection:
@@ -44,6 +51,18 @@ def open_storage(path: Path | None) -> "optuna.storages.BaseStorage":
         connection.execute("PRAGMA synchronous=NORMAL")
 
     return storage
+
+
+def is_made(url: str) -> bool:
+    """Whether a server's database has the tables of ledgers. ServiceError where it does not answer."""
+    with translated(url):
+        import sqlalchemy
+
+        engine = sqlalchemy.create_engine(url, **SERVER)
+        try:
+            return sqlalchemy.inspect(engine).has_table("studies")
+        finally:
+            engine.dispose()
 
 
 def is_unfinished(path: Path) -> bool:
@@ -68,15 +87,26 @@ def damage(path: Path) -> str | None:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """A database that can't be read or written is a service that is not there."""
+def translated(url: str | None = None) -> Iterator[None]:
+    """A database that can't be read or written is a service that is not there. url: of a server that is asked for the
+    first time."""
     import optuna
     import sqlalchemy
 
+    meant: list[type[Exception]] = [sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError]
+    if url is not None:
+        meant += [ImportError, RuntimeError]  # no driver; the tables of another program, such as MLflow's
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+    except tuple(meant) as error:
         said = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
+        if url is not None:
+            raise ServiceError(
+                f"ledger: {url} can't be opened ({said}); check that the server is up, that the database is the "
+                "ledger's alone, that its driver is installed (the extra `postgres`), and that PGPASSWORD or "
+                "PGPASSFILE holds the password"
+            ) from error
         raise ServiceError(
-            f"storage: the ledger can't be written or read ({said}); look at the disk, then go on with --resume"
+            f"storage: the ledger can't be written or read ({said}); look at the disk or the database server, "
+            "then go on with --resume"
         ) from error

@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,12 +51,19 @@ WORKER = {
 """For trial processes: offline, and an allocator that keeps the pages of one step for the next (about 1.1x)."""
 
 
+JOIN_SECONDS = 60.0
+"""How long a search waits for the first node of a cluster on which a trial fits."""
+
+LOCAL = {"ray": "auto"}
+"""Other words for the cluster that this machine is a node of: RAY_ADDRESS, else the one that runs here."""
+
+
 @dataclass(frozen=True)
 class RayRunner:
     """at_most: so many trials at a time, or as many as the machine or cluster has resources for if they are fewer.
 
-    address: of a running cluster; None starts a Ray of our own on this machine, with token authentication, no
-    dashboard, and ends it afterwards. silent_seconds: after how long a silence a trial is ended; as in `watch`.
+    address: of a running cluster, or `auto`; None starts a Ray of our own on this machine, with token authentication
+    and no dashboard, and ends it afterwards. silent_seconds: after how long a silence a trial is ended; as in `watch`.
     """
 
     objective: Objective
@@ -67,8 +75,18 @@ class RayRunner:
 
     def run(self, search: Search) -> None:
         with _ray(self.address, self.cpus) as resources, scratch("hpo-tune-") as storage:
-            slots = _slots(resources, self.cpus, self.gpus)
+            slots = self._slots(resources)
             self._fit(search, min(slots, self.at_most or slots), str(storage))
+
+    def _slots(self, resources: Mapping[str, float]) -> int:
+        """Of a cluster whose head is up before its nodes are: as soon as a trial fits."""
+        import ray
+
+        end = time.monotonic() + JOIN_SECONDS
+        while self.address is not None and not _fitting(resources, self.cpus, self.gpus) and time.monotonic() < end:
+            time.sleep(0.5)
+            resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return _slots(resources, self.cpus, self.gpus)
 
     def _fit(self, search: Search, slots: int, storage: str) -> None:
         import ray
@@ -154,7 +172,7 @@ def _connected(address: str | None, cpus: int, folder: Path) -> Iterator[Mapping
                 **common,
             )
         else:
-            ray.init(address=address, runtime_env={"env_vars": WORKER}, **common)
+            ray.init(address=LOCAL.get(address, address), runtime_env={"env_vars": WORKER}, **common)
     except (ConnectionError, RuntimeError, TimeoutError, ValueError, ray.exceptions.RayError) as error:
         raise ServiceError(f"Ray does not start ({error}); check --address, or leave it out") from error
     finally:
@@ -189,11 +207,16 @@ def _reach(address: str) -> None:
         ) from error
 
 
-def _slots(resources: Mapping[str, float], cpus: int, gpus: float) -> int:
+def _fitting(resources: Mapping[str, float], cpus: int, gpus: float) -> int:
     """How many trials fit at a time."""
     by_cpu = int(resources.get("CPU", 0) // cpus)
     shares = int(1 / gpus + 1e-9) if gpus > 0 else 0  # of one device; a trial does not span two
-    slots = by_cpu if gpus == 0 else min(by_cpu, int(resources.get("GPU", 0)) * shares)
+    return by_cpu if gpus == 0 else min(by_cpu, int(resources.get("GPU", 0)) * shares)
+
+
+def _slots(resources: Mapping[str, float], cpus: int, gpus: float) -> int:
+    """The same, at least one: ServiceError."""
+    slots = _fitting(resources, cpus, gpus)
     if slots < 1:
         raise ServiceError(
             f"resources: a trial asks for {cpus} cpus and {gpus} gpus, but Ray has "

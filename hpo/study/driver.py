@@ -51,6 +51,7 @@ from hpo.study.trials import baseline_of, ranked, remove_strangers, with_weights
 from hpo.tracking.link import read_link
 from hpo.tracking.mlflow import MlflowTracker
 from hpo.tracking.spool import Spool
+from hpo.tracking.tensorboard import board
 from hpo.training.bookmarks import FOLDER as RUNNING
 from hpo.training.bookmarks import Bookmarks
 from hpo.training.footprint import checkpoint_bytes
@@ -79,7 +80,8 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         stack.enter_context(study_folder.on_signal(study_folder.leave, deadline))
         study_folder.remove_temporaries(folder)
         study_folder.check_unchanged(folder, config)
-        before = read_study(folder, config.study, config.mode)
+        before = read_study(folder, config.study, config.mode, config.ledger)
+        study_folder.check_is_its_own(folder, config, before)
         ladder = Ladder.of(config.search.scheduler, config.space)
         seconds = config.budget.hours * 3600 if config.budget.hours is not None else None
         screen = stack.enter_context(
@@ -103,8 +105,11 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             seed=config.seed,
             others={name: mode for name, mode in config.objectives.items() if name != config.metric},
             defaults=history.TRAINED_WITHOUT,
+            url=config.ledger,
         )
-        fresh = SeedLedger(folder, study=config.study, mode=config.mode, seed=config.seed) if config.confirm else None
+        fresh = None
+        if config.confirm:
+            fresh = SeedLedger(folder, study=config.study, mode=config.mode, seed=config.seed, url=config.ledger)
         again = list(fresh.finished().values()) if fresh else []
         ledger.enqueue(config.first_points())
         empty = history.take_over(past, ledger, config, prepared.facts)
@@ -119,11 +124,13 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         def emit(event: AnyEvent) -> None:
             spool.append(event)
             screen.apply(event)
+            curves.apply(event)
 
         tags = {f"hpo.{name}": value for name, value in prepared.facts.items()}
         crash.at("resume")
         bookmarks = Bookmarks(folder / RUNNING)
         told = catch_up(spool, [*ledger.records(), *again], tags)
+        curves = stack.enter_context(board(config.tracking, folder, spool.events()))
         search = StudySearch(
             ledger=ledger,
             scheduler=config.search.scheduler.build(config.space, config.seed),

@@ -64,11 +64,11 @@ class Study:
 def examine(study: Study, *, reevaluate: bool = True) -> Facts:
     """Everything that can be known now; what can't be read is said in the facts."""
     config, folder = study.config, study.folder
-    wrong = damage(folder / LEDGER)
+    wrong = None if config.ledger else damage(folder / LEDGER)
     past = PastStudy(config.study, config.mode)
     if wrong is None:
         try:
-            past = read_study(folder, config.study, config.mode)
+            past = read_study(folder, config.study, config.mode, config.ledger)
         except ServiceError as error:
             wrong = str(error)
     trials = _placed([*past.trials, *past.running], study.checkpoints)

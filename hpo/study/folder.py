@@ -1,6 +1,7 @@
 """A study's folder: its saved configuration, and the signals that may end its driver.
 
-<storage>/<study>/  study.json  ledger.db  events.jsonl  checkpoints/  population/  running/  report.html  report.md
+<storage>/<study>/  study.json  ledger.db  events.jsonl  checkpoints/  population/  running/  tensorboard/
+                    report.html  report.md
 """
 
 import errno
@@ -18,6 +19,7 @@ from typing import Any, Self
 
 from hpo.config import StudyConfig
 from hpo.errors import ConfigError, DataError, Problem, ServiceError, StudyExistsError
+from hpo.ledger.past import PastStudy
 
 SAVED = "study.json"
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
@@ -90,6 +92,15 @@ def check_unchanged(folder: Path, config: StudyConfig) -> None:
     ]
     if problems:
         raise ConfigError(problems)
+
+
+def check_is_its_own(folder: Path, config: StudyConfig, past: PastStudy) -> None:
+    """Refuse a database in which another folder's study has this name already: StudyExistsError."""
+    if config.ledger and (past.trials or past.running) and not (folder / SAVED).exists():
+        raise StudyExistsError(
+            f"study: the ledger {config.ledger} has {config.study} already, and {folder} is not its folder; "
+            "name the right one with --storage, or give the new study another name"
+        )
 
 
 def check_facts(folder: Path, facts: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ from hpo.config import StudyConfig
 from hpo.errors import ConfigError, Problem
 from hpo.ledger import Ledger
 from hpo.ledger.fit import fit
-from hpo.ledger.past import PastStudy, read_studies
+from hpo.ledger.past import PastStudy, read_named, read_studies
 from hpo.mlflow_client import without_password
 from hpo.objectives import NO_LIMITS, Limits
 from hpo.records import TrialRecord, TrialState
@@ -136,7 +136,7 @@ def _sources(name: str, config: StudyConfig, done: frozenset[str]) -> Iterator[S
         return
     if folder.resolve() == config.folder.resolve():
         raise ValueError(f"{name} is this study itself, which goes on with --resume; name another one")
-    if not (folder / "ledger.db").is_file():
+    if not _is_study(folder):
         there = [other for other in _studies(config.storage) if other != config.study]
         listed = f"{config.storage} has {', '.join(there)}" if there else f"{config.storage} has no other study"
         raise ValueError(f"{name} has no ledger ({folder / 'ledger.db'}); {listed}")
@@ -144,15 +144,33 @@ def _sources(name: str, config: StudyConfig, done: frozenset[str]) -> Iterator[S
 
 
 def _studies(storage: Path) -> list[str]:
-    return sorted(ledger.parent.name for ledger in storage.glob("*/ledger.db"))
+    return sorted(folder.name for folder in storage.glob("*") if _is_study(folder))
+
+
+def _is_study(folder: Path) -> bool:
+    return (folder / "ledger.db").is_file() or _ledger_of(_saved(folder)) is not None
 
 
 def _in_folder(name: str, folder: Path) -> Source:
-    try:
-        saved = json.loads((folder / SAVED).read_text("utf-8"))
-    except (OSError, ValueError):  # it never began, or is no study of ours: nothing is known about its task
-        saved = {}
+    saved = _saved(folder)
+    if url := _ledger_of(saved):
+        return _only(name, read_named(url, str(saved["config"]["study"]), key=KEY), saved)
     return _only(name, read_studies((folder / "ledger.db").resolve(), key=KEY), saved)
+
+
+def _saved(folder: Path) -> dict[str, Any]:
+    """Its study.json; empty where it never began, or is no study of ours: nothing is known about its task."""
+    try:
+        saved: dict[str, Any] = json.loads((folder / SAVED).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return saved
+
+
+def _ledger_of(saved: Mapping[str, Any]) -> str | None:
+    """The database server of its ledger, where it is not a file of its folder."""
+    url: str | None = saved.get("config", {}).get("ledger")
+    return url
 
 
 def _existing(url: str) -> str:

@@ -70,10 +70,11 @@ def tell(study: Study, facts: Facts, saved: dict[str, str], now: float, *, repla
         seed=config.seed,
         others={name: mode for name, mode in config.objectives.items() if name != config.metric},
         defaults=history.TRAINED_WITHOUT,
+        url=config.ledger,
     )
     again: list[TrialRecord] = []
     if config.confirm is not None:
-        fresh = SeedLedger(study.folder, study=config.study, mode=config.mode, seed=config.seed)
+        fresh = SeedLedger(study.folder, study=config.study, mode=config.mode, seed=config.seed, url=config.ledger)
         again = list(fresh.finished().values())
     if replay:
         (study.folder / CURSOR).unlink(missing_ok=True)

@@ -109,7 +109,7 @@ def past_of(config: StudyConfig) -> Past:
     """Read from the ledger of a study that was begun; nothing is written."""
     if not (config.folder / SAVED).exists():
         return Past()
-    past = read_study(config.folder, config.study, config.mode)
+    past = read_study(config.folder, config.study, config.mode, config.ledger)
     return Past(True, past.trials, past.seconds_used)
 
 

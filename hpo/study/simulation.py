@@ -166,7 +166,7 @@ def _of_a_study(folder: Path, metric: str) -> tuple[list[Curve], int | None]:
     study = StudyConfig.from_json(json.dumps(saved))
     if study.metric != metric:
         raise DataError(f"{folder} searched for {study.metric}, not {metric}; --set search.metric={study.metric}")
-    curves = curves_of(read_study(folder, study.study, study.mode).trials, metric)
+    curves = curves_of(read_study(folder, study.study, study.mode, study.ledger).trials, metric)
     if not curves:
         raise DataError(f"{folder} has no finished trial with a curve; let it run for longer, or name another one")
     return curves, _validation_rows(folder)

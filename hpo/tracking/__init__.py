@@ -5,6 +5,7 @@ tracker shows is never read back by the study.
 """
 
 import re
+from importlib.util import find_spec
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -19,12 +20,16 @@ _REMEDY = "write sqlite:///FILE.db, postgresql+psycopg2://USER:PASSWORD@HOST/DAT
 
 
 class TrackingConfig(BaseModel):
-    """Where MLflow keeps what it is told. experiment: the MLflow experiment; None takes the study's name."""
+    """Where MLflow keeps what it is told. experiment: the MLflow experiment; None takes the study's name.
+
+    tensorboard: the same curves for TensorBoard, too, in the study's folder.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     uri: str = "sqlite:///mlflow.db"
     experiment: str | None = None
+    tensorboard: bool = False
 
     @field_validator("uri")
     @classmethod
@@ -42,6 +47,13 @@ class TrackingConfig(BaseModel):
         elif scheme not in ("postgresql+psycopg2", "http", "https") or not re.match(r"^//[^/]+", rest):
             raise ValueError(f"{without_password(uri)!r} is not a store that MLflow can be given here; {_REMEDY}")
         return uri
+
+    @field_validator("tensorboard")
+    @classmethod
+    def _can_be_written(cls, tensorboard: bool) -> bool:
+        if tensorboard and find_spec("tensorboardX") is None:
+            raise ValueError("tensorboardX is not installed; install the extra `tensorboard`, or write false")
+        return tensorboard
 
     @field_validator("experiment")
     @classmethod

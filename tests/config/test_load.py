@@ -283,6 +283,13 @@ def test_the_date_becomes_part_of_the_name(good, write_space):
     assert name in {f"nightly-{before}", f"nightly-{datetime.now(UTC).strftime('%Y-%m-%d')}"}
 
 
+def test_a_night_keeps_its_date_past_midnight(good, write_space, monkeypatch):
+    monkeypatch.setenv("HPO_DATE", "2026-03-01")
+    assert load(write_space(good.replace("study: good", "study: nightly-{date}"))).study == "nightly-2026-03-01"
+    monkeypatch.setenv("HPO_DATE", "../up")
+    assert "becomes a folder" in refusal(write_space(good.replace("study: good", "study: nightly-{date}")))
+
+
 def test_first_points_lie_in_the_space_and_none_comes_twice(good, write_space):
     loaded = load(write_space(good))
     points = loaded.first_points()

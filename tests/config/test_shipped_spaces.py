@@ -31,9 +31,12 @@ OTHER_TASKS = {
 }
 
 
+NIGHTLY = "nightly_sst2"
+
+
 def test_all_of_glue_all_tasks_and_the_first_steps_ship():
     assert SPACES
-    wanted = {f"glue_{name}" for name in GLUE} | {"quickstart", "files_sst2", *OTHER_TASKS}
+    wanted = {f"glue_{name}" for name in GLUE} | {"quickstart", "files_sst2", NIGHTLY, *OTHER_TASKS}
     assert {path.stem for path in SPACES} >= wanted
     assert set(shipped()) == {path.stem for path in SPACES}
 
@@ -41,7 +44,7 @@ def test_all_of_glue_all_tasks_and_the_first_steps_ship():
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_a_shipped_space_loads_and_names_itself(path):
     loaded = load(path)
-    assert loaded.study == path.stem.replace("_", "-")
+    assert loaded.study == path.stem.replace("_", "-") or path.stem == NIGHTLY
     assert loaded.promotion is not None
     assert path.read_text().startswith(f"# python -m hpo.run --space spaces/{path.name}\n")
     assert max(len(line) for line in path.read_text().splitlines()) <= 120
@@ -73,6 +76,14 @@ def test_glue_has_its_columns_metric_and_a_labelled_test(name):
     assert loaded.data.splits.validation == ("validation_matched" if name == "mnli" else "validation")
     for parameter, values in BERT_PAPER_GRID.items():
         assert all(loaded.space.parameters[parameter].contains(value) for value in values)
+
+
+def test_a_night_is_a_study_of_its_own_that_knows_the_others(monkeypatch):
+    monkeypatch.setenv("HPO_DATE", "2026-03-01")
+    nightly, daily = load(FOLDER / f"{NIGHTLY}.yaml"), load(FOLDER / "glue_sst2.yaml")
+    assert nightly.study == "glue-sst2-2026-03-01"
+    assert nightly.search.warm_start == ("glue-sst2-*",)
+    assert (nightly.data, nightly.seed, nightly.promotion) == (daily.data, daily.seed, daily.promotion)
 
 
 @pytest.mark.parametrize("name", OTHER_TASKS)
