@@ -10,7 +10,9 @@ import importlib.util
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,15 +36,21 @@ class Sentences(SequenceClassification):
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """Where everything lies. folder: `model`, `data` and `short` (fewer rows). shape: of BertConfig."""
+    """Where everything lies. folder: `model`, `data` and `short` (fewer rows). shape: of BertConfig. weights: a folder
+    of a finished model, instead of `model`."""
 
     folder: Path
     shape: Mapping[str, int]
     gpu: bool
+    weights: Path | None = None
+
+    @property
+    def model(self) -> Path:
+        return self.weights or self.folder / "model"
 
     def objective(self, data: str = "data") -> TrialObjective:
         return TrialObjective(
-            model=self.folder / "model",
+            model=self.model,
             task=Sentences(text="sentence", label="label", max_length=128),
             labels=("negative", "positive"),
             data=self.folder / data,
@@ -135,7 +143,10 @@ class Ours:
 
 
 class Huggingface:
-    """`transformers.Trainer` in bfloat16: as it comes, padded to each batch's longest; or tuned."""
+    """`transformers.Trainer`, on a GPU in bfloat16: as it comes, padded to each batch's longest; or tuned.
+
+    pad_to: tokens that every row is padded to, instead. arguments: what else TrainingArguments is given.
+    """
 
     TUNED: ClassVar[dict[str, Any]] = {
         "dataloader_num_workers": 2,
@@ -145,13 +156,23 @@ class Huggingface:
     }
     WARM = 10
 
-    def __init__(self, setup: Setup, batch: int, *, tuned: bool) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        batch: int,
+        *,
+        tuned: bool,
+        pad_to: int = 0,
+        warm: int = WARM,
+        arguments: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         if importlib.util.find_spec("accelerate") is None:
             raise ImportError("Trainer needs accelerate, which is not installed")
         from transformers import AutoModelForSequenceClassification
 
         self._setup, self._batch, self._tuned = setup, batch, tuned
-        self._model = AutoModelForSequenceClassification.from_pretrained(setup.folder / "model")
+        self._pad_to, self._warm, self._arguments = pad_to, warm, arguments
+        self._model = AutoModelForSequenceClassification.from_pretrained(setup.model)
         self._train = Encoded.load(setup.folder / "data" / "train.arrow")
         self._validation = Encoded.load(setup.folder / "data" / "validation.arrow")
         self._mean = float(self._train.ragged["input_ids"].lengths.mean())
@@ -161,8 +182,8 @@ class Huggingface:
 
     def measure(self, steps: int, seconds: float) -> dict[str, float]:
         """Tokens are sentences times their mean length: the batches are made in other processes."""
-        clock = _clock(self.WARM, steps, seconds)
-        self._trainer(max_steps=self.WARM + steps, callbacks=[clock]).train()
+        clock = _clock(self._warm, steps, seconds)
+        self._trainer(max_steps=self._warm + steps, callbacks=[clock]).train()
         sentences = clock.steps * self._batch
         return {
             "seconds": clock.seconds,
@@ -202,12 +223,13 @@ class Huggingface:
             "save_strategy": "no",
             "disable_tqdm": True,
             **(self.TUNED | grouped if self._tuned else {}),
+            **self._arguments,
         }
         return Trainer(
             model=self._model,
             args=TrainingArguments(**arguments),
             train_dataset=_Rows(self._train),
-            data_collator=_pad,
+            data_collator=partial(_pad, to=self._pad_to),
             callbacks=callbacks,
         )
 
@@ -225,12 +247,12 @@ class _Rows:
         return {"input_ids": self._ids[row], "labels": int(self._labels[row])}
 
 
-def _pad(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """To the longest of the batch, with numpy, which is quicker than a tokenizer's `pad`."""
+def _pad(rows: list[dict[str, Any]], to: int) -> dict[str, Any]:
+    """To the longest of the batch, at least to `to`; with numpy, which is quicker than a tokenizer's `pad`."""
     import torch
 
     lengths = np.array([len(row["input_ids"]) for row in rows])
-    ids = np.zeros((len(rows), lengths.max()), np.int64)
+    ids = np.zeros((len(rows), max(to, lengths.max())), np.int64)
     for place, row in enumerate(rows):
         ids[place, : lengths[place]] = row["input_ids"]
     mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)

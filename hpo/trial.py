@@ -13,7 +13,7 @@ from hpo.encoded import Array, Encoded
 from hpo.errors import OutOfMemoryError
 from hpo.failures import is_out_of_memory
 from hpo.records import Report, TrialConfig
-from hpo.tasks import Task, described, settled
+from hpo.tasks import Task, described, metrics, settled
 from hpo.training.bookmarks import Bookmarks, Pulse
 
 if TYPE_CHECKING:
@@ -184,7 +184,8 @@ class TrialObjective:
         return self.task.collate(encoded, rows, self.pad_id)
 
     def _score(self, outputs: Array, encoded: Encoded) -> dict[str, float]:
-        return self.task.compute_metrics(outputs, encoded, self.labels)
+        with metrics.plainly():
+            return self.task.compute_metrics(outputs, encoded, self.labels)
 
     @cached_property
     def _starting(self) -> "Starting":

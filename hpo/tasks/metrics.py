@@ -1,10 +1,13 @@
 """Metrics, as `evaluate.Metric` classes: scikit-learn and scipy do the arithmetic, nothing comes from the network.
 
-Importing this module is light; `evaluate` (seconds) is imported when the first metric is computed, once a process.
+Importing this module is light; `evaluate` (six seconds of a core) is imported when the first metric is computed, once a
+process, and not where trials compute them (`plainly`): there are many such processes, and the functions are the same.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,6 +19,19 @@ if TYPE_CHECKING:
 
 FALLING = frozenset({"loss", "mse"})
 """The metrics of which less is better."""
+
+
+_is_plain = ContextVar("is_plain", default=False)
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Within it, the same functions are called with the same values, without `evaluate` in between."""
+    token = _is_plain.set(True)
+    try:
+        yield
+    finally:
+        _is_plain.reset(token)
 
 
 def mode_of(metric: str) -> Literal["min", "max"]:
@@ -36,13 +52,14 @@ def together(
     references: Array | Sequence[Any],
     **options: Any,
 ) -> dict[str, float]:
-    """All that `function(predictions, references, **options)` says, through `evaluate`.
+    """All that `function(predictions, references, **options)` says, through `evaluate` or `plainly`.
 
     value: the type of a prediction and of a reference: `int64` for one a row, `[int64]` for a list a row, and so on.
     """
-    found: Mapping[str, float] = _metric(function, value).compute(
-        predictions=predictions, references=references, **options
-    )
+    if _is_plain.get():
+        found = function(_typed(predictions, value), _typed(references, value), **options)
+    else:
+        found = _metric(function, value).compute(predictions=predictions, references=references, **options)
     return {name: float(figure) for name, figure in found.items()}
 
 
@@ -131,6 +148,11 @@ def _named(name: str) -> Callable[[Any, Any], Mapping[str, float]]:
 
     named.__doc__ = plain(name).__doc__
     return named
+
+
+def _typed(column: Any, value: str) -> Any:
+    """As `evaluate` hands it on."""
+    return column if value == "[string]" else np.asarray(column, value.strip("[]"))
 
 
 @functools.cache

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from hpo.training.flat import FlatAdamW
     from hpo.training.loop import Training
 
-Pace = Literal["eager", "graphs", "shadow", "fused"]
+Pace = Literal["eager", "graphs", "shadow", "fused", "lean"]
 """eager: kernel by kernel. graphs: the same arithmetic, captured. shadow: captured, and forward and backward run in
 bfloat16 on a copy of the weights that every step takes from the float32 ones, instead of autocast's casts. fused: as
-shadow, with clipping, AdamW and the copy in one kernel."""
+shadow, with clipping, AdamW and the copy in one kernel. lean: for CPUs, see `hpo.training.lean`."""
 
-PACES: dict[str, Pace] = {"cpu": "eager", "cuda": "fused"}
+PACES: dict[str, Pace] = {"cpu": "lean", "cuda": "fused"}
 """What suits a device."""
 
 Micro = Sequence[Array]
@@ -92,6 +92,10 @@ class Shadow:
 def stepper(training: "Training", eager: Callable[[Micro], torch.Tensor]) -> Stepper:
     """The fastest way to train that is known to do the same as `eager`."""
     pace = training.pace or PACES.get(training.where.type, "eager")
+    if pace == "lean":
+        from hpo.training.lean.stepper import lean
+
+        return lean(training) or Eager(eager)
     if pace == "eager" or training.hyper.gradient_accumulation_steps > 1 or training.micro_batch is not None:
         return Eager(eager)
     config: Any = training.model.config

@@ -17,7 +17,7 @@ from hpo.columns import Layout
 from hpo.data.source import RawSplit, clean, clean_columns
 from hpo.encoded import Encoded
 from hpo.records import Seeds, TrialConfig, Usage
-from hpo.tasks import SequenceClassification, Task, described, settled
+from hpo.tasks import SequenceClassification, Task, described, metrics, settled
 from hpo.training import inference
 from hpo.training.hyperparameters import Hyperparameters
 from hpo.training.losses import build_loss
@@ -173,6 +173,16 @@ def test_metrics_are_finite_and_follow_from_the_evidence(toy: Toy, tokenizer: To
     for name in task.tuned:
         assert (name in found) == (getattr(task, name) is not None)
     assert set(task.compute_metrics(outputs, encoded, labels)) <= set(toy.task.metric_names)
+
+
+def test_a_trial_computes_what_evaluate_computes_to_the_last_digit(
+    toy: Toy, tokenizer: Tokenizer, tiny_bert: Path
+) -> None:
+    encoded, labels = encoded_of(toy, tokenizer, 40)
+    outputs = outputs_of(toy, tiny_bert, tokenizer, encoded, labels)
+    found = toy.task.compute_metrics(outputs, encoded, labels)
+    with metrics.plainly():
+        assert toy.task.compute_metrics(outputs, encoded, labels) == found
 
 
 def test_references_do_not_depend_on_the_model(toy: Toy, tokenizer: Tokenizer, tiny_bert: Path) -> None:

