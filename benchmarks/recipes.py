@@ -111,8 +111,8 @@ SETTINGS = {
             "windows": {"task.truncation": "windows", "task.doc_stride": 32},
         },
         metrics=("accuracy",),
-        train=500,
-        scored_rows=500,
+        train=300,
+        scored_rows=400,
     ),
 }
 

@@ -44,7 +44,12 @@ def check_depth(space: SearchSpace, layers: int) -> Iterator[Fault]:
         return
     if (most := int(most_of(reinit))) > layers:
         yield ("space", "reinit_layers"), f"{most} layers to begin anew, but the model has {layers}; lower it"
-    elif frozen is not None and most + (below := int(most_of(frozen))) > layers and most and below:
+        return
+    both = {"reinit_layers", "frozen_layers"}
+    if frozen is None or any(both <= rule.names for rule in space.constraints):
+        return
+    below = int(most_of(frozen))
+    if most and below and most + below > layers and not never_together(frozen, "frozen_layers", below, reinit):
         yield (
             ("space", "reinit_layers"),
             f"{most} layers from the top and {below} frozen ones meet in a model of {layers}: what begins anew would "

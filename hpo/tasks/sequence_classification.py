@@ -228,7 +228,19 @@ class SequenceClassification(BaseModel):
         return metrics.plain(metric)
 
     def breakdown(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> "Breakdown | None":
-        return None
+        """Precision, recall and F1 of each class."""
+        if self.is_regression:
+            return None
+        import numpy as np
+
+        from hpo.records import Breakdown
+        from hpo.tasks import labelling
+
+        each = np.arange(len(labels))
+        decided = self._predict(outputs, encoded)[:, None] == each
+        figures = labelling.by_label(decided, encoded.row_labels[:, None] == each)
+        rows = tuple((name, *own) for name, own in zip(labels, figures, strict=True))
+        return Breakdown(title="By class", heads=("class", "precision", "recall", "f1", "rows"), rows=rows)
 
     def usage(self, labels: Sequence[str]) -> "Usage":
         from hpo.records import Usage

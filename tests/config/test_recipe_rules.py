@@ -57,6 +57,7 @@ def test_what_cant_act_is_refused(options: list[str], said: str, good: str, writ
         ["mixup_alpha=[0.0, 0.2]", "supcon_weight={value: 0.1, when: {mixup_alpha: 0.0}}"],
         ["peft=[none, lora]", "reinit_layers={values: [0, 1], when: {peft: none}}"],
         ["reinit_layers={low: 0, high: 3}", "frozen_layers={low: 0, high: 3}"],
+        ["reinit_layers={values: [1, 2], when: {frozen_layers: 0}}", "frozen_layers=[0, 6]"],
         ["averaging=none", "search.scheduler=pbt", "search.sampler=random"],
         ["early_stopping_patience=[0, 3]", "freeze_embeddings=[true, false]", "gradual_unfreezing=[0.0, 0.5]"],
     ],
@@ -96,3 +97,10 @@ def test_a_teacher_needs_somebody_who_learns(good: str, write_space: WriteSpace)
         load(write_space(good), [teacher])
     found = load(write_space(good), [teacher, "space.distillation_weight=[0.0, 0.5]"])
     assert found.model.teacher == "models:/big@champion"
+
+
+def test_layers_that_a_constraint_keeps_apart_are_not_refused(good: str, write_space: WriteSpace) -> None:
+    options = ["space.reinit_layers={low: 0, high: 3}", "space.frozen_layers={low: 0, high: 5}"]
+    with pytest.raises(ConfigError, match="would stay untrained; lower one of them"):
+        load(write_space(good), options)
+    assert load(write_space(good), [*options, "constraints=[frozen_layers + reinit_layers <= 6]"]).constraints

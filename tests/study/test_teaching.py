@@ -1,5 +1,6 @@
 """What a teacher answers to the rows of a study, and who may teach."""
 
+import io
 import os
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from hpo.data.source import RawSplit, clean
 from hpo.encoded import Encoded
 from hpo.errors import ModelError
 from hpo.records import Seeds, TrialConfig
+from hpo.report.screen import open_screen
+from hpo.study.prepare import prepare
 from hpo.study.teaching import teach
 from hpo.training.pretrained import load_tokenizer, sha256
 from hpo.trial import TrialObjective
@@ -95,6 +98,24 @@ def test_a_pupil_learns_from_its_teacher_alone(teacher: Path, tiny_bert: Path, t
         TrialConfig(number=0, params=params | {"distillation_weight": 1.0}, seeds=Seeds(init=1, order=2))
     )
     assert last.metrics["accuracy"] > 0.9
+
+
+def test_a_study_asks_its_teacher_while_it_is_prepared(teacher: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    for split, seed in (("train", 5), ("validation", 6)):
+        rows = TOYS["classes"].table(24, seed).rename_columns(["review", "label"]).to_pylist()
+        lines = ["review,label", *(f"{row['review']},{row['label']}" for row in rows)]
+        (tmp_path / f"{split}.csv").write_text("\n".join(dict.fromkeys(lines)) + "\n")
+    options = [f"model.name={tiny_bert}", f"storage={tmp_path / 'studies'}", "search.scheduler=fifo"]
+    config = config_of(teacher, tmp_path, *options)
+    said = io.StringIO()
+    with open_screen(said) as screen:
+        prepared = prepare(config, screen)
+    assert f"teacher   {teacher}" in said.getvalue()
+    assert prepared.facts["teacher_sha256"] == sha256(teacher / "model.safetensors")
+    params = {"learning_rate": 1e-3, "num_train_epochs": 1, "distillation_weight": 0.9, "bf16": False}
+    config_of_trial = TrialConfig(number=0, params=params, seeds=Seeds(init=1, order=2))
+    *_, last = prepared.objective(config, tmp_path / "checkpoints")(config_of_trial)
+    assert last.done
 
 
 def test_who_is_not_of_this_task_can_t_teach(teacher: Path, tmp_path: Path) -> None:
