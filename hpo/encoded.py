@@ -5,7 +5,7 @@ Tasks make it, data stores it, training reads it. Must not know any of them.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -100,6 +100,18 @@ class Encoded:
         """As a loss takes them beside outputs without padding: (features, ...); where each token has a label,
         (tokens,), in the order of `ragged["input_ids"].values`."""
         return self.flat["labels"] if "labels" in self.flat else self.ragged["labels"].values
+
+    @property
+    def row_labels(self) -> Array:
+        """(rows, ...): of those tasks whose features have the label of their row."""
+        return self.labels if self.owners is None else self.owners.flat["labels"]
+
+    def labelled(self, labels: Array) -> "Encoded":
+        """With one label a row, which is that of all its features. labels: (rows, ...)."""
+        if self.owners is None:
+            return replace(self, flat={**self.flat, "labels": labels})
+        owners = replace(self.owners, flat={**self.owners.flat, "labels": labels})
+        return replace(self, flat={**self.flat, "labels": labels[self.flat[OWNER]]}, owners=owners)
 
     @property
     def terms(self) -> Array:

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from hpo.encoded import Array, Encoded
+from hpo.encoded import OWNER, Array, Encoded
 from hpo.errors import OutOfMemoryError
 from hpo.failures import is_out_of_memory
 from hpo.records import Report, TrialConfig
@@ -35,7 +35,7 @@ class TrialObjective:
     model: folder of the pretrained weights. data: folder with train.arrow and validation.arrow; the test split lies
     elsewhere and is not known here. checkpoints: where `trial-0000` folders go. cpus, gpus: what one trial may use.
     running: where running trials show that they are alive, and write down where they are every `bookmark_seconds`;
-    None: nowhere, never.
+    None: nowhere, never. teacher: the file of what a teacher answers to the rows of train.
     """
 
     model: Path
@@ -50,6 +50,7 @@ class TrialObjective:
     gpus: float = 0.0
     running: Path | None = None
     bookmark_seconds: float | None = None
+    teacher: Path | None = None
 
     def __call__(self, config: TrialConfig) -> Iterator[Report]:
         """Train, report at every rung and every epoch's end, keep the best evaluation, write it at the end.
@@ -96,7 +97,16 @@ class TrialObjective:
             if best is None or sign * value > sign * best.evaluation.metrics[self.metric]:
                 best = Best(evaluation, training.copy_weights(), training.model_config, dict(course.params))
                 keeper.best = best
-            done = evaluation.step == training.total_steps
+            looks = [*(one.step for one in keeper.said), evaluation.step]
+            waited = sum(step > best.evaluation.step for step in looks)
+            is_whole = evaluation.step == training.total_steps
+            done = is_whole or 0 < training.patience <= waited
+            if is_whole and progress is None:
+                liveness.assert_acted(training)
+            if done and not is_whole:
+                keeper.notes.append(
+                    f"it ends after step {evaluation.step:,}: no better {self.metric} in {waited} looks"
+                )
             checkpoint = None
             if done and self._can_win(best.evaluation.metrics[self.metric], config.keep_above):
                 checkpoint = self._write(config, best, keeper.pulse)
@@ -114,6 +124,8 @@ class TrialObjective:
                 notes=keeper.take_notes(),
             )
             yield keeper.heard(report)
+            if done:
+                return
             course.after_report(training, evaluation.step)
 
     def _can_win(self, value: float, keep_above: float | None) -> bool:
@@ -126,17 +138,21 @@ class TrialObjective:
         from hpo.training.losses import build_loss
         from hpo.training.model import freeze
         from hpo.training.optimizer import build_optimizer, multiplier
+        from hpo.training.recipes import active
 
         hyper = Hyperparameters.model_validate(config.first_params)
         where = device.pick_device(self.gpus)
         model = self._starting.build(hyper, config.seeds.init)
+        recipes = active(hyper)
+        for recipe in recipes:
+            recipe.prepare(model)
         freeze(model, hyper.frozen_layers)
         model.to(where)
         per_epoch = batches.steps_per_epoch(
             len(self._train), hyper.per_device_train_batch_size, hyper.gradient_accumulation_steps
         )
         total = total_steps(hyper, per_epoch)
-        return Training(
+        training = Training(
             model=model,
             optimizer=build_optimizer(model, hyper),
             factor=multiplier(hyper, total),
@@ -154,7 +170,13 @@ class TrialObjective:
             total_steps=total,
             steps_per_epoch=per_epoch,
             micro_batch=config.micro_batch,
+            recipes=recipes,
+            patience=hyper.early_stopping_patience,
+            taught=self._taught,
         )
+        for recipe in recipes:
+            recipe.begin(training)
+        return training
 
     def _write(self, config: TrialConfig, best: "Best", pulse: Callable[[], None]) -> Path:
         """On a full disk, when there is room: waiting is a sign of life."""
@@ -196,6 +218,16 @@ class TrialObjective:
     @cached_property
     def _train(self) -> Encoded:
         return Encoded.load(self.data / "train.arrow")
+
+    @cached_property
+    def _taught(self) -> Array | None:
+        """(features, values)"""
+        if self.teacher is None:
+            return None
+        import numpy as np
+
+        logits: Array = np.load(self.teacher, mmap_mode="r")
+        return logits if self._train.owners is None else logits[self._train.flat[OWNER]]
 
     @cached_property
     def _validation(self) -> Encoded:

@@ -95,6 +95,9 @@ def swag(draw: np.random.Generator) -> Mapping[str, Any]:
 
 TOYS = {
     "classes": Toy(SequenceClassification(text="text", label="label", max_length=16), classified),
+    "classes of windows": Toy(
+        SequenceClassification(text="text", label="label", max_length=6, truncation="windows", doc_stride=1), classified
+    ),
     "a number": Toy(
         SequenceClassification(text="text", label="label", max_length=16, problem_type="regression"), scored
     ),

@@ -14,6 +14,7 @@ from typing import Any
 from hpo.config.pairs import check_pairs
 from hpo.config.parameters import FIELDS, Fault, check_value, takes
 from hpo.config.points import first_points
+from hpo.config.recipes import check_depth, check_recipes, check_teacher, most_of, never_together
 from hpo.config.rules import bind, check_room
 from hpo.config.schema import PACKAGE, ModelConfig, SearchConfig, StudyConfig, checked_name
 from hpo.config.syntax import KeyPath, dotted, shown
@@ -21,7 +22,7 @@ from hpo.config.wording import nearest
 from hpo.errors import ConfigError, Problem
 from hpo.objectives import COSTS
 from hpo.promotion import PromotionConfig
-from hpo.space import Choice, Fixed, Parameter, SearchSpace
+from hpo.space import SearchSpace
 from hpo.tasks import Task
 from hpo.training.hyperparameters import BERT_PAPER_GRID
 
@@ -45,8 +46,10 @@ def check(sections: Mapping[str, Any], wrong: Collection[str] = ()) -> Iterator[
     model, promotion = sections.get("model"), sections.get("promotion")
     if task and space:
         yield from _parameters_of_the_task(space, task)
-    if space and not (task and "loss" in task.inert) and not {"loss", "focal_gamma"} & {*wrong}:
-        yield from _gamma_without_focal_loss(space)
+    if space:
+        yield from check_recipes(space, task, search, wrong)
+    if space and model:
+        yield from check_teacher(space, model, wrong)
     if task and search:
         yield from _metric(search, task, promotion)
     constraints: tuple[str, ...] = sections.get("constraints") or ()
@@ -83,19 +86,6 @@ def _parameters_of_the_task(space: SearchSpace, task: Task) -> Iterator[Fault]:
     for name in space.parameters:
         if name in task.inert:
             yield ("space", name), f"has no meaning for {task.noun}; remove it"
-
-
-def _gamma_without_focal_loss(space: SearchSpace) -> Iterator[Fault]:
-    """A gamma that is sampled where the loss is another one: every such trial would fail."""
-    gamma, loss = space.parameters.get("focal_gamma"), space.parameters.get("loss")
-    if gamma is None or any(one.parameter == "loss" and {*one.values} == {"focal"} for one in gamma.when):
-        return
-    match loss:
-        case Fixed("focal") | Choice(("focal",)) if {*loss.when} <= {*gamma.when}:
-            return
-    can_be = loss is not None and loss.contains("focal")
-    remedy = "add when: {loss: focal}" if can_be else "write loss: focal, or remove it"
-    yield ("space", "focal_gamma"), f"only the focal loss has a gamma, and loss can be another one here; {remedy}"
 
 
 def _metric(search: SearchConfig, task: Task, promotion: PromotionConfig | None) -> Iterator[Fault]:
@@ -186,13 +176,15 @@ def _model(config: Mapping[str, Any], space: SearchSpace, task: Task | None) -> 
     frozen, decay = space.parameters.get("frozen_layers"), space.parameters.get("layerwise_lr_decay")
     if frozen is not None and isinstance(layers, int):
         fault = ""
-        if (most := _most(frozen)) > layers:
+        if (most := int(most_of(frozen))) > layers:
             fault = f"{most} layers to freeze, but the model has {layers}; write {layers} at most"
-        elif most == layers > 0 and decay is not None and not _never_together(frozen, most, decay):
+        elif most == layers > 0 and decay is not None and not never_together(frozen, "frozen_layers", most, decay):
             fault = f"with all {layers} layers frozen layerwise_lr_decay has no layers to decay between; "
             fault += f"write {layers - 1} at most, or remove layerwise_lr_decay"
         if fault:
             yield ("space", "frozen_layers"), fault
+    if isinstance(layers, int):
+        yield from check_depth(space, layers)
     if config and config.get("model_type") not in _HAVE_ALL_DROPOUTS:
         for name in _DROPOUTS:
             if name in space.parameters and name not in config:
@@ -203,17 +195,6 @@ def _model(config: Mapping[str, Any], space: SearchSpace, task: Task | None) -> 
         positions -= 2
     if task is not None and isinstance(positions, int) and task.max_length > positions:
         yield ("task", "max_length"), f"{task.max_length} tokens, but the model has {positions} positions; lower it"
-
-
-def _never_together(frozen: Parameter, most: int, decay: Parameter) -> bool:
-    """Whether the conditions keep `decay` away from `most` frozen layers."""
-    if any(one.parameter == "frozen_layers" and most not in one.values for one in decay.when):
-        return True
-    return any(
-        one.parameter == other.parameter and not {*one.values} & {*other.values}
-        for one in frozen.when
-        for other in decay.when
-    )
 
 
 def _local_folder(name: str) -> Path | None:
@@ -243,13 +224,3 @@ def _config_in(folder: Path) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         raise ValueError(f"config.json in {folder} is not JSON; save the model again") from None
     return config if isinstance(config, dict) else {}
-
-
-def _most(own: Parameter) -> int:
-    match own:
-        case Fixed(value):
-            return int(value)
-        case Choice(values):
-            return max(int(value) for value in values)
-        case _:
-            return int(own.high)

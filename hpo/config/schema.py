@@ -91,10 +91,12 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    """name: a Hub id, a folder, or package:<distribution> for weights shipped in a Python package."""
+    """name: a Hub id, a folder, or package:<distribution> for weights shipped in a Python package. teacher: a finished
+    model of the same task, models:/NAME@champion or a checkpoint's folder, that `distillation_weight` learns from."""
 
     name: str
     revision: str | None = None
+    teacher: Annotated[str, Field(min_length=1)] | None = None
 
     @field_validator("name")
     @classmethod

@@ -47,11 +47,19 @@ class Cut(Section):
 
 
 class Limit(Section):
-    """The most rows of a split that are used, chosen by seed, and by label where labels are classes."""
+    """The most rows of a split that are used, chosen by seed, and by label where labels are classes. per_class: so many
+    training rows of each class, or all where it has fewer."""
 
     train: Rows | None = None
     validation: Rows | None = None
     test: Rows | None = None
+    per_class: Rows | None = None
+
+    @model_validator(mode="after")
+    def _limits_train_once(self) -> Self:
+        if self.train is not None and self.per_class is not None:
+            raise ValueError(f"train={self.train} and per_class={self.per_class} both limit train; remove one")
+        return self
 
 
 class DataConfig(Section):

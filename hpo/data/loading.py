@@ -121,6 +121,8 @@ def _records(
         most: int | None = getattr(config.limit, name)
         if most is not None and most == len(table):
             origin += f"; at most {most} rows by seed {seed}"
+        if name == "train" and config.limit.per_class is not None:
+            origin += f"; at most {config.limit.per_class} rows of each class by seed {seed}"
         columns = {field.name: _type(field) for field in table.schema}
         records.append(
             DatasetRecord(

@@ -23,7 +23,14 @@ Tables: TypeAlias = "dict[SplitName, pa.Table]"
 
 FirstWith: TypeAlias = Callable[[str], str | None]
 
-_STREAMS = {"cut test": 1, "cut validation": 2, "limit train": 3, "limit validation": 4, "limit test": 5}
+_STREAMS = {
+    "cut test": 1,
+    "cut validation": 2,
+    "limit train": 3,
+    "limit validation": 4,
+    "limit test": 5,
+    "per class": 6,
+}
 """A random stream for each choice, so that one of them does not change the others."""
 
 
@@ -65,6 +72,8 @@ def arrange(
         most: int | None = getattr(config.limit, split)
         if split in splits and most is not None and most < len(splits[split]):
             splits[split] = splits[split].take(_choose(splits[split], most, layout, seed, f"limit {split}", split))
+    if (each := config.limit.per_class) is not None:
+        splits["train"] = splits["train"].take(_of_each(splits["train"], each, layout, seed))
     check(splits, layout, first_with)
     return splits, tuple(notes)
 
@@ -119,6 +128,19 @@ def _choose(table: "pa.Table", rows: int, layout: Layout, seed: int, purpose: st
     parts = [generator.permutation(np.flatnonzero(ids == each))[:quota] for each, quota in enumerate(quotas)]
     together: Array = np.sort(np.concatenate(parts))
     return together
+
+
+def _of_each(table: "pa.Table", each: int, layout: Layout, seed: int) -> Array:
+    """Sorted row numbers, at most `each` of a class. Errors: DataError."""
+    if layout.label.kind != "class":
+        raise DataError(
+            f"data.limit.per_class: the column {layout.label.name!r} is not one class a row; use limit.train"
+        )
+    generator = np.random.default_rng([seed, _STREAMS["per class"]])
+    names, ids = np.unique(table[layout.label.name].to_pylist(), return_inverse=True)
+    parts = [generator.permutation(np.flatnonzero(ids == number))[:each] for number in range(len(names))]
+    chosen: Array = np.sort(np.concatenate(parts))
+    return chosen
 
 
 def _choose_some(

@@ -15,6 +15,7 @@ from hpo.encoded import Encoded
 from hpo.errors import DataError
 from hpo.report.screen import Advance, Screen
 from hpo.study.steps import check_rungs
+from hpo.study.teaching import teach
 from hpo.tasks import Task
 from hpo.training import pretrained
 from hpo.training.pretrained import Pretrained, Tokenizer
@@ -36,6 +37,8 @@ class Prepared:
     splits: Splits
     labels: tuple[str, ...]
     encoded: EncodedSplits
+    teacher: Path | None = None
+    teacher_digest: str | None = None
 
     def objective(self, config: StudyConfig, checkpoints: Path, running: Path | None = None) -> TrialObjective:
         minutes = config.checkpoints.every_minutes
@@ -52,12 +55,14 @@ class Prepared:
             gpus=config.resources.gpus,
             running=running.resolve() if running else None,
             bookmark_seconds=None if minutes is None else 60.0 * minutes,
+            teacher=self.teacher,
         )
 
     @property
     def facts(self) -> Mapping[str, str]:
         """What makes two preparations the same."""
-        return {"model_sha256": self.pretrained.digest, "data_sha256": self.splits.digest}
+        found = {"model_sha256": self.pretrained.digest, "data_sha256": self.splits.digest}
+        return found | ({"teacher_sha256": self.teacher_digest} if self.teacher_digest else {})
 
 
 def prepare(config: StudyConfig, screen: Screen) -> Prepared:
@@ -92,7 +97,11 @@ def prepare(config: StudyConfig, screen: Screen) -> Prepared:
     screen.say(f"data      {' · '.join(f'{own.split} {own.rows:,}' for own in splits.records)} rows")
     for note in (*splits.notes, *_notes(task, encoded)):
         screen.say(f"          {note}")
-    return Prepared(weights, tokenizer, splits, labels, encoded)
+    if config.model.teacher is None:
+        return Prepared(weights, tokenizer, splits, labels, encoded)
+    screen.say(f"teacher   {config.model.teacher}")
+    taught, digest = teach(config, splits.train, splits.digest, labels, cache / "taught")
+    return Prepared(weights, tokenizer, splits, labels, encoded, taught, digest)
 
 
 def _encode(

@@ -178,6 +178,7 @@ class StudySearch:
             self.emit(noted(running.record, text))
         verdict = self._judge(running, report.progress, value)
         if report.done:
+            self._goes_on_flat(running.record, report.progress, running.best.metrics[self.metric])
             self._finish(running, TrialState.COMPLETE)
             return Verdict.STOP
         if verdict is Verdict.STOP and not running.record.is_owed:
@@ -217,6 +218,12 @@ class StudySearch:
         running.record = self._records[record.number] = record
         if self._population:
             self._tidy(self._population)
+
+    def _goes_on_flat(self, record: TrialRecord, progress: float, best: float) -> None:
+        """A trial that is complete before its last step has nothing better to come: its best value stands for it at the
+        levels that it does not come to."""
+        for rung in self.ladder.skipped(record.params, part_of(progress) / PARTS):
+            self.scheduler.recall(record.number, rung, self._sign * best)
 
     def spend(self) -> None:
         """Write down the wall time of the search so far; to be called by whoever leaves, at any moment. What comes
@@ -309,6 +316,8 @@ class StudySearch:
                 self.scheduler.recall(record.number, rung, self._sign * value)
             if exploited:
                 self.scheduler.start(record.number, {**record.params, **exploited.params})
+        if record.value is not None and record.curve:
+            self._goes_on_flat(record, max(record.curve), record.value)
 
     def _retain(self) -> None:
         """Remove the checkpoints of all but the best few; those that are owed stay until the end."""

@@ -76,6 +76,11 @@ class Ladder:
             if has_reached(progress, own / share) and has_reached(own / share + step, progress)
         )
 
+    def skipped(self, params: Params, progress: float) -> tuple[float, ...]:
+        """The levels that a trial still had before it, where it ended with a part of its training done."""
+        level, end = self.level(params, progress), self.level(params, 1.0)
+        return tuple(own for own in self.fractions if has_reached(end, own) and not has_reached(level, own))
+
     def _share(self, params: Params) -> float:
         return 1.0 if self.longest is None else min(1.0, _epochs(params) / self.longest)
 

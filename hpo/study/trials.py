@@ -10,7 +10,7 @@ from typing import Literal
 from hpo.objectives import COSTS, NO_LIMITS, Limits
 from hpo.records import AGAIN, BASELINE, Report, TrialDropped, TrialFinished, TrialRecord, TrialStarted
 from hpo.study.population import METRICS
-from hpo.training.hyperparameters import Hyperparameters
+from hpo.training.hyperparameters import in_effect
 
 
 @dataclass
@@ -115,16 +115,13 @@ def with_weights(best_first: Sequence[TrialRecord]) -> tuple[TrialRecord, str | 
 
 def started_event(record: TrialRecord, tags: Mapping[str, str]) -> TrialStarted:
     """`params` are all that the trial trains with: its own, and the defaults of the others."""
-    defaults = {name: value for name, value in Hyperparameters().model_dump().items() if value is not None}
-    if record.params.get("loss") != "focal":
-        del defaults["focal_gamma"]
     seeds = {"hpo.seed_init": str(record.seeds.init), "hpo.seed_order": str(record.seeds.order)}
     return TrialStarted(
         time=time.time(),
         number=record.number,
         replicate=record.replicate,
         origin=record.origin,
-        params=defaults | record.params,
+        params=in_effect(record.params),
         tags={**tags, **seeds},
     )
 

@@ -4,6 +4,7 @@ Numpy, never torch. Importing this room is light: what is heavy is imported by t
 
     contract.py     what every task says of itself, with shapes
     reading.py      what tasks share
+    long_texts.py   what is read of texts that are too long
     metrics.py      metrics of one value a row, and how any metric goes through `evaluate`
     entities.py     entities of tags, and their metrics
     labelling.py    metrics of many labels a row

@@ -31,6 +31,15 @@ Answers: TypeAlias = dict[str, list[Any]]
 """Columns that stand beside a user's rows, one value a row."""
 
 
+ONE_CLASS = frozenset({"class_weights", "resampling", "supcon_weight", "supcon_temperature"})
+"""Hyperparameters that need one class a row: `inert` elsewhere."""
+
+WHOLE_TEXTS = frozenset(
+    {"token_deletion", "token_swap", "mixup_alpha", "distillation_weight", "distillation_temperature"}
+)
+"""Hyperparameters that need one text, or one pair, whose label is not about its places: `inert` elsewhere."""
+
+
 class Tokenize(Protocol):
     """`training` gives it: token ids with special tokens, cut to max_length, not padded. All lists are of one length a
     feature; token_type_ids are there where the model has them."""
@@ -57,11 +66,13 @@ class TaskContract(Protocol):
     the validation rows where they are None."""
 
     head: ClassVar[str]
-    pipeline: ClassVar[str | None]
     tuned: ClassVar[tuple[str, ...]]
 
     @property
     def type(self) -> str: ...
+
+    @property
+    def pipeline(self) -> str | None: ...
 
     @property
     def max_length(self) -> int: ...

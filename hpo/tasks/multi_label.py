@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from hpo.columns import Column, Layout
 from hpo.errors import DataError
 from hpo.tasks import reading
-from hpo.tasks.contract import Answers, Score, Target, Tokenize
+from hpo.tasks.contract import ONE_CLASS, Answers, Score, Target, Tokenize
 from hpo.tasks.reading import Length, Name
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class MultiLabel(BaseModel):
 
     @property
     def inert(self) -> frozenset[str]:
-        return frozenset({"label_smoothing_factor"})
+        return frozenset({"label_smoothing_factor"}) | ONE_CLASS
 
     @property
     def target(self) -> Target:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hpo.columns import Column, Fault, Layout
 from hpo.tasks import reading
-from hpo.tasks.contract import Answers, Score, Target, Tokenize
+from hpo.tasks.contract import ONE_CLASS, WHOLE_TEXTS, Answers, Score, Target, Tokenize
 from hpo.tasks.reading import Length, Name
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class MultipleChoice(BaseModel):
 
     @property
     def inert(self) -> frozenset[str]:
-        return frozenset()
+        """Classes are places among the choices."""
+        return ONE_CLASS | WHOLE_TEXTS
 
     @property
     def target(self) -> Target:

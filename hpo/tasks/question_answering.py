@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hpo.columns import Column, Fault, Layout
 from hpo.tasks import reading
-from hpo.tasks.contract import Answers, Score, Target, Tokenize
+from hpo.tasks.contract import ONE_CLASS, WHOLE_TEXTS, Answers, Score, Target, Tokenize
 from hpo.tasks.reading import Name
 
 if TYPE_CHECKING:
@@ -79,7 +79,9 @@ class QuestionAnswering(BaseModel):
     @property
     def inert(self) -> frozenset[str]:
         """There are two outputs and no dropout in this head; its loss is the cross entropy of two tokens."""
-        return frozenset({"loss", "focal_gamma", "label_smoothing_factor", "classifier_dropout"})
+        return (
+            frozenset({"loss", "focal_gamma", "label_smoothing_factor", "classifier_dropout"}) | ONE_CLASS | WHOLE_TEXTS
+        )
 
     @property
     def target(self) -> Target:

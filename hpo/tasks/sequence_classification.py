@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hpo.columns import Column, Layout
 from hpo.errors import DataError
-from hpo.tasks import reading
-from hpo.tasks.contract import Answers, Score, Target, Tokenize
+from hpo.tasks import long_texts, reading
+from hpo.tasks.contract import ONE_CLASS, Answers, Score, Target, Tokenize
+from hpo.tasks.long_texts import Truncation
 from hpo.tasks.reading import Length, Name
 
 if TYPE_CHECKING:
@@ -25,14 +26,13 @@ class SequenceClassification(BaseModel):
     """`task: {type: sequence-classification, text: sentence, label: label}`.
 
     text: one column, or two for sentence pairs. labels: the classes in the order of their ids; by default the order
-    that the Hub gives, else the sorted labels of the training rows. max_length: tokens, [CLS] and [SEP] included;
-    longer rows are truncated.
+    that the Hub gives, else the sorted labels of the training rows. max_length: tokens, [CLS] and [SEP] included.
+    truncation: what becomes of longer rows (`long_texts`); doc_stride: tokens that two windows share.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     head: ClassVar[str] = "AutoModelForSequenceClassification"
-    pipeline: ClassVar[str | None] = "text-classification"
     tuned: ClassVar[tuple[str, ...]] = ()
 
     type: Literal["sequence-classification"] = "sequence-classification"
@@ -41,6 +41,8 @@ class SequenceClassification(BaseModel):
     max_length: Length = 128
     problem_type: Literal["single_label_classification", "regression"] = "single_label_classification"
     labels: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    truncation: Annotated[Truncation, Field(exclude_if=lambda value: value == "head")] = "head"
+    doc_stride: Annotated[int, Field(ge=0, exclude_if=lambda value: value == 0)] = 0
 
     @model_validator(mode="after")
     def _columns_differ(self) -> Self:
@@ -57,6 +59,23 @@ class SequenceClassification(BaseModel):
         if len(set(self.labels)) < len(self.labels):
             raise ValueError(f"labels has one class twice ({', '.join(self.labels)}); remove one")
         return self
+
+    @model_validator(mode="after")
+    def _truncation_is_possible(self) -> Self:
+        if self.truncation != "head" and not isinstance(self.text, str):
+            raise ValueError(f"truncation: {self.truncation} is of one text, and these are pairs; write head")
+        if self.doc_stride and self.truncation != "windows":
+            raise ValueError(f"doc_stride is of windows, and truncation is {self.truncation}; remove it")
+        if self.doc_stride >= self.max_length - 2:
+            raise ValueError(
+                f"doc_stride={self.doc_stride} leaves no new tokens in windows of {self.max_length}; lower it"
+            )
+        return self
+
+    @property
+    def pipeline(self) -> str | None:
+        """That of transformers cuts texts at the end, whatever is asked for."""
+        return "text-classification" if self.truncation == "head" else None
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -78,7 +97,8 @@ class SequenceClassification(BaseModel):
 
     @property
     def inert(self) -> frozenset[str]:
-        return frozenset({"loss", "focal_gamma", "label_smoothing_factor"}) if self.is_regression else frozenset()
+        without_classes = frozenset({"loss", "focal_gamma", "label_smoothing_factor"}) | ONE_CLASS
+        return without_classes if self.is_regression else frozenset()
 
     @property
     def target(self) -> Target:
@@ -146,7 +166,8 @@ class SequenceClassification(BaseModel):
         return {**reading.named(labels), "problem_type": "single_label_classification"}
 
     def encode(self, table: "pa.Table", labels: Sequence[str], tokenize: Tokenize) -> "Encoded":
-        """Ragged input_ids (for pairs token_type_ids, too); flat labels, int64 class ids or float32 numbers.
+        """Ragged input_ids (for pairs token_type_ids, too); flat labels, int64 class ids or float32 numbers. A row is
+        one feature, or of windows as many as it has.
 
         labels: of `label_names`. Errors: DataError on a class that is not among them.
         """
@@ -154,19 +175,25 @@ class SequenceClassification(BaseModel):
 
         from hpo.encoded import Encoded
 
-        ragged = reading.encode_texts(table, self.texts, self.max_length, tokenize)
+        if self.truncation == "head":
+            encoded = Encoded(reading.encode_texts(table, self.texts, self.max_length, tokenize), {})
+        else:
+            texts = table[self.texts[0]].to_pylist()
+            encoded = long_texts.encode(texts, self.max_length, self.truncation, self.doc_stride, tokenize)
         if self.label not in table.column_names:
-            return Encoded(ragged, {})
+            return encoded
         values = table[self.label].to_pylist()
         if self.is_regression:
-            return Encoded(ragged, {"labels": np.array(values, np.float32)})
+            return encoded.labelled(np.array(values, np.float32))
         names = [str(value) for value in values]
         reading.refuse_strangers(self.label, names, labels)
         ids_of = {name: number for number, name in enumerate(labels)}
-        return Encoded(ragged, {"labels": np.array([ids_of[name] for name in names], np.int64)})
+        return encoded.labelled(np.array([ids_of[name] for name in names], np.int64))
 
     def notes(self, encoded: "Encoded") -> tuple[str, ...]:
-        return ()
+        if encoded.owners is None:
+            return ()
+        return (f"{encoded.rows:,} texts make {len(encoded):,} windows of at most {self.max_length} tokens",)
 
     def collate(self, encoded: "Encoded", features: "Array", pad_id: int) -> "dict[str, Array]":
         """One batch: input_ids, attention_mask and, for pairs, token_type_ids (len(features), longest of them), int64;
@@ -186,14 +213,14 @@ class SequenceClassification(BaseModel):
         names = [name for name in self.metric_names if name != "f1" or outputs.shape[-1] == 2]
         if not np.isfinite(outputs).all():
             return dict.fromkeys(names, float("nan"))
-        predictions = self._predict(outputs)
-        return {name: metrics.compute(name, predictions, encoded.labels) for name in names}
+        predictions = self._predict(outputs, encoded)
+        return {name: metrics.compute(name, predictions, encoded.row_labels) for name in names}
 
     def evidence(
         self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], metric: str
     ) -> "tuple[Array, Array]":
         """(rows,) each: class ids, or numbers."""
-        return self._predict(outputs), encoded.labels
+        return self._predict(outputs, encoded), encoded.row_labels
 
     def plain(self, metric: str) -> Score:
         from hpo.tasks import metrics
@@ -201,32 +228,57 @@ class SequenceClassification(BaseModel):
         return metrics.plain(metric)
 
     def breakdown(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> "Breakdown | None":
-        return None
+        """Precision, recall and F1 of each class."""
+        if self.is_regression:
+            return None
+        import numpy as np
+
+        from hpo.records import Breakdown
+        from hpo.tasks import labelling
+
+        each = np.arange(len(labels))
+        decided = self._predict(outputs, encoded)[:, None] == each
+        figures = labelling.by_label(decided, encoded.row_labels[:, None] == each)
+        rows = tuple((name, *own) for name, own in zip(labels, figures, strict=True))
+        return Breakdown(title="By class", heads=("class", "precision", "recall", "f1", "rows"), rows=rows)
 
     def usage(self, labels: Sequence[str]) -> "Usage":
         from hpo.records import Usage
 
         pairs = len(self.texts) == 2
         columns = " and ".join(f"`{column}`" for column in self.texts)
-        of = f"{'pairs of texts' if pairs else 'texts'} (columns {columns}, at most {self.max_length} tokens)"
+        of = f"{'pairs of texts' if pairs else 'texts'} (columns {columns}, {self._reads})"
         return Usage(
             what=f"sequence classification of {of}",
             answer=f"one of {reading.some(labels)} and its probability" if labels else "a number, as `score`",
             row='{"text": "one", "text_pair": "other"}' if pairs else '"one text"',
-            reply='{"label": ..., "score": ...}',
+            reply='{"label": ..., "score": ...}' if self.pipeline else '{"prediction": ..., "score": ...}',
         )
 
     def predict(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], *, all_scores: bool) -> Answers:
         """prediction; for classes also score, its probability, and with `all_scores` one for each class."""
-        predictions = self._predict(outputs)
+        predictions = self._predict(outputs, encoded)
         if self.is_regression:
             return {"prediction": [float(value) for value in predictions]}
-        return reading.class_answers(predictions, outputs, labels, all_scores=all_scores)
+        return reading.class_answers(predictions, long_texts.pooled(outputs, encoded), labels, all_scores=all_scores)
 
-    def _predict(self, outputs: "Array") -> "Array":
-        """(rows,) from (rows, classes) or (rows, 1): class ids int64, or numbers."""
+    @property
+    def _reads(self) -> str:
+        match self.truncation:
+            case "head":
+                return f"at most {self.max_length} tokens"
+            case "tail":
+                return f"the last {self.max_length} tokens"
+            case "head_tail":
+                return f"{self.max_length} tokens, a quarter of them from the beginning"
+            case "windows":
+                return f"windows of {self.max_length} tokens, the mean of their logits"
+
+    def _predict(self, outputs: "Array", encoded: "Encoded") -> "Array":
+        """(rows,) from (features, classes) or (features, 1): class ids int64, or numbers."""
         import numpy as np
 
+        outputs = long_texts.pooled(outputs, encoded)
         if self.is_regression:
             numbers: Array = outputs.reshape(len(outputs))
             return numbers

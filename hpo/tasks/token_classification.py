@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from hpo.columns import Column, Fault, Layout
 from hpo.errors import DataError
 from hpo.tasks import reading
-from hpo.tasks.contract import Answers, Score, Target, Tokenize
+from hpo.tasks.contract import ONE_CLASS, WHOLE_TEXTS, Answers, Score, Target, Tokenize
 from hpo.tasks.entities import OUTSIDE, Counts, as_iob2, by_type, count, entities, figures, is_prefixed, type_of
 from hpo.tasks.reading import Length, Name
 
@@ -63,7 +63,8 @@ class TokenClassification(BaseModel):
 
     @property
     def inert(self) -> frozenset[str]:
-        return frozenset()
+        """A row has tokens of many classes."""
+        return (ONE_CLASS - {"class_weights"}) | WHOLE_TEXTS
 
     @property
     def target(self) -> Target:

@@ -1,11 +1,14 @@
 """Which rows go together: batches of similar length, in an order that depends on seed and epoch alone."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from hpo.encoded import Array
+
+Choose = Callable[[int], Array]
+"""Epoch, from 0 -> the numbers of its rows, as many in each."""
 
 _POOL = 50
 """Batches' worth of rows that are sorted by length together: near 1.05 tokens paid for one used, order still random."""
@@ -28,11 +31,21 @@ def steps_per_epoch(rows: int, batch_size: int, accumulation: int) -> int:
     return math.ceil(math.ceil(rows / batch_size) / accumulation)
 
 
-def micro_batches(lengths: Array, batch_size: int, accumulation: int, *, seed: int) -> Iterator[list[Array]]:
+def drawn(lengths: Array, batch_size: int, choose: Choose | None, *, seed: int, epoch: int) -> list[Array]:
+    """As `length_grouped`, of the rows that `choose` has for an epoch; None: of all."""
+    if choose is None:
+        return length_grouped(lengths, batch_size, seed=seed, epoch=epoch)
+    rows = choose(epoch)
+    return [rows[batch] for batch in length_grouped(lengths[rows], batch_size, seed=seed, epoch=epoch)]
+
+
+def micro_batches(
+    lengths: Array, batch_size: int, accumulation: int, *, seed: int, choose: Choose | None = None
+) -> Iterator[list[Array]]:
     """Endless: the batches of one optimiser step after the other."""
     epoch = 0
     while True:
-        batches = length_grouped(lengths, batch_size, seed=seed, epoch=epoch)
+        batches = drawn(lengths, batch_size, choose, seed=seed, epoch=epoch)
         for start in range(0, len(batches), accumulation):
             yield batches[start : start + accumulation]
         epoch += 1

@@ -4,7 +4,8 @@ Names are those of `transformers` (TrainingArguments, BertConfig). Must not impo
 against these fields before anything heavy is loaded.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -42,6 +43,76 @@ class Hyperparameters(BaseModel):
     label_smoothing_factor: Probability = 0.0
     bf16: bool | None = None
 
+    class_weights: Literal["none", "balanced", "sqrt", "effective"] = "none"
+    resampling: Literal["none", "balanced", "sqrt"] = "none"
+    reinit_layers: Annotated[int, Field(ge=0)] = 0
+    freeze_embeddings: bool = False
+    gradual_unfreezing: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    peft: Literal["none", "lora", "bitfit"] = "none"
+    lora_r: Annotated[int, Field(ge=1, le=1_024)] = 8
+    lora_alpha: Annotated[float, Field(gt=0.0)] = 16.0
+    lora_dropout: Probability = 0.0
+    lora_target_modules: Literal["query_value", "attention", "all-linear"] = "query_value"
+    adversarial: Literal["none", "fgm", "freelb"] = "none"
+    adversarial_epsilon: Annotated[float, Field(gt=0.0)] = 1.0
+    freelb_steps: Annotated[int, Field(ge=1, le=100)] = 2
+    freelb_step_size: Annotated[float, Field(gt=0.0)] = 0.1
+    rdrop_alpha: Annotated[float, Field(ge=0.0)] = 0.0
+    averaging: Literal["none", "ema", "swa"] = "none"
+    ema_decay: Probability = 0.99
+    swa_start: Probability = 0.5
+    early_stopping_patience: Annotated[int, Field(ge=0)] = 0
+    token_deletion: Probability = 0.0
+    token_swap: Probability = 0.0
+    mixup_alpha: Annotated[float, Field(ge=0.0)] = 0.0
+    supcon_weight: Probability = 0.0
+    supcon_temperature: Annotated[float, Field(gt=0.0)] = 0.3
+    distillation_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    distillation_temperature: Annotated[float, Field(gt=0.0)] = 2.0
+
+
+RECIPES: dict[str, str | int | float | bool] = {
+    "class_weights": "none",
+    "resampling": "none",
+    "reinit_layers": 0,
+    "freeze_embeddings": False,
+    "gradual_unfreezing": 0.0,
+    "peft": "none",
+    "adversarial": "none",
+    "rdrop_alpha": 0.0,
+    "averaging": "none",
+    "early_stopping_patience": 0,
+    "token_deletion": 0.0,
+    "token_swap": 0.0,
+    "mixup_alpha": 0.0,
+    "supcon_weight": 0.0,
+    "distillation_weight": 0.0,
+}
+"""The hyperparameters that switch a recipe on, each with the value that leaves it off (see `recipes`)."""
+
+NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "focal_gamma": ("loss", ("focal",)),
+    "lora_r": ("peft", ("lora",)),
+    "lora_alpha": ("peft", ("lora",)),
+    "lora_dropout": ("peft", ("lora",)),
+    "lora_target_modules": ("peft", ("lora",)),
+    "adversarial_epsilon": ("adversarial", ("fgm", "freelb")),
+    "freelb_steps": ("adversarial", ("freelb",)),
+    "freelb_step_size": ("adversarial", ("freelb",)),
+    "ema_decay": ("averaging", ("ema",)),
+    "swa_start": ("averaging", ("swa",)),
+    "supcon_temperature": ("supcon_weight", ()),
+    "distillation_temperature": ("distillation_weight", ()),
+}
+"""Hyperparameters that act only where another one has one of these values; (): any that switches its recipe on."""
+
+EXCLUDES = (
+    ("peft", "reinit_layers"),
+    ("peft", "freeze_embeddings"),
+    ("mixup_alpha", "supcon_weight"),
+    ("mixup_alpha", "distillation_weight"),
+)
+"""Recipes of which a trial has at most one."""
 
 DEFAULT_DROPOUT = 0.1
 """What BERT was published with; stands for a dropout of None where a point of the space has to name a number."""
@@ -52,3 +123,15 @@ BERT_PAPER_GRID = {
     "num_train_epochs": (2, 3, 4),
 }
 """The grid of Devlin et al. 2019, appendix A.3: 18 points."""
+
+
+def in_effect(params: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a trial with `params` trains with: those, and the defaults of what is not among them; without what is
+    switched off, and what the model itself decides."""
+    whole = {name: value for name, value in Hyperparameters().model_dump().items() if value is not None} | {**params}
+    idle = {name for name, neutral in RECIPES.items() if name not in params and whole[name] == neutral}
+    for name, (switch, values) in NEEDS.items():
+        is_on = whole[switch] in values if values else whole[switch] != RECIPES[switch]
+        if name not in params and not is_on:
+            idle.add(name)
+    return {name: value for name, value in whole.items() if name not in idle}

@@ -6,11 +6,13 @@ of lending its score to a value that never acted.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpo.errors import DeadParameterError
 from hpo.space import Params, Scalar
+from hpo.training.hyperparameters import RECIPES
 from hpo.training.model import depths
+from hpo.training.recipes import OWNERS
 
 if TYPE_CHECKING:
     from hpo.training.loop import Training
@@ -25,6 +27,13 @@ def assert_live(training: "Training", sampled: Params) -> None:
                 f"{name}={value} was sampled, but the training holds {observed}; take {name} out of the space "
                 "or report the model it happened with"
             )
+
+
+def assert_acted(training: "Training") -> None:
+    """Asked after a whole training. Raise DeadParameterError for the first recipe that has done nothing in it."""
+    for recipe in training.recipes:
+        if (said := recipe.idle()) is not None:
+            raise DeadParameterError(said)
 
 
 def _agree(value: Scalar, observed: Scalar | None) -> bool:
@@ -107,8 +116,24 @@ def _epochs(training: "Training") -> float:
     return asked if training.total_steps == math.ceil(asked * per_epoch - 1e-9) else training.total_steps / per_epoch
 
 
-def _loss(training: "Training") -> str | None:
-    return training.loss.name
+def _plain(training: "Training") -> Any:
+    """The loss, without what recipes put around it."""
+    loss: Any = training.loss
+    while hasattr(loss, "inner"):
+        loss = loss.inner
+    return loss
+
+
+def _of_recipe(field: str) -> Callable[["Training"], Scalar | None]:
+    """As the recipe that owns the field reads it back; where none is active, the value that leaves it off."""
+
+    def observe(training: "Training") -> Scalar | None:
+        for recipe in training.recipes:
+            if field in recipe.fields:
+                return recipe.observed(training).get(field)
+        return RECIPES.get(field)
+
+    return observe
 
 
 OBSERVERS: Mapping[str, Callable[["Training"], Scalar | None]] = {
@@ -128,9 +153,11 @@ OBSERVERS: Mapping[str, Callable[["Training"], Scalar | None]] = {
     "classifier_dropout": _dropout("classifier_dropout"),
     "layerwise_lr_decay": _layerwise_decay,
     "frozen_layers": _frozen_layers,
-    "loss": _loss,
-    "focal_gamma": lambda training: getattr(training.loss, "gamma", None),
-    "label_smoothing_factor": lambda training: getattr(training.loss, "label_smoothing", None),
+    "loss": lambda training: getattr(_plain(training), "name", None),
+    "focal_gamma": lambda training: getattr(_plain(training), "gamma", None),
+    "label_smoothing_factor": lambda training: getattr(_plain(training), "label_smoothing", None),
     "bf16": lambda training: training.bf16,
+    "early_stopping_patience": lambda training: training.patience,
+    **{field: _of_recipe(field) for field in OWNERS},
 }
 """How each hyperparameter is read back. A test holds it to have exactly the fields of Hyperparameters."""

@@ -19,6 +19,7 @@ from hpo.training import batches, device, graphs, inference
 from hpo.training.hyperparameters import Hyperparameters
 from hpo.training.losses import Loss
 from hpo.training.optimizer import set_rate
+from hpo.training.recipes.contract import Criterion, Pass, Recipe, evaluating
 
 _CHECK_EVERY = {"cpu": 1, "cuda": 16}
 """Steps between looks at the loss: on a GPU every look waits for the device."""
@@ -45,13 +46,16 @@ class Training:
     plain_loss: without smoothing and focusing, so that its validation value can be compared between trials.
     pace: how steps are taken; None: as suits the device.
     micro_batch: the most rows at a time, None for whole batches; gradients are those of the batch either way.
+    recipes: those that are active. choose: the rows of an epoch, None for all. step: the one that is taken, from 1.
+    patience: evaluations without a better one after which it ends; 0: none does.
+    taught: the teacher's logits for each feature of train.
     *_terms: of the mean loss, by feature in training, of the whole split in validation.
     """
 
     model: nn.Module
     optimizer: torch.optim.AdamW
     factor: Callable[[int], float]
-    loss: Loss
+    loss: Criterion
     plain_loss: Loss
     hyper: Hyperparameters
     train: Encoded
@@ -66,6 +70,11 @@ class Training:
     steps_per_epoch: int
     pace: graphs.Pace | None = None
     micro_batch: int | None = None
+    recipes: tuple[Recipe, ...] = ()
+    choose: batches.Choose | None = None
+    patience: int = 0
+    taught: Array | None = None
+    step: int = 0
     bf16: bool = field(init=False)
     train_terms: Array = field(init=False)
     validation_terms: int = field(init=False)
@@ -93,8 +102,11 @@ class Training:
         return {"parameters": float(sum(part.numel() for part in parts)), "trainable_parameters": float(trained)}
 
     def copy_weights(self) -> dict[str, torch.Tensor]:
-        """As they are now, on the model's device: there a copy takes no time."""
-        return {name: part.detach().clone() for name, part in self.model.state_dict().items()}
+        """Those of a plain model, as they are evaluated now, on the model's device: there a copy takes no time."""
+        with evaluating(self):
+            held = self.model.state_dict().items()
+            own = [(name, part) for name, part in held if not any(recipe.is_own(name) for recipe in self.recipes)]
+            return {name: part.detach().clone() for name, part in own}
 
     def steps(self) -> Iterator[list[Array]]:
         """Endless: the micro-batches of one optimiser step after the other."""
@@ -103,12 +115,14 @@ class Training:
             self.hyper.per_device_train_batch_size,
             self.hyper.gradient_accumulation_steps,
             seed=self.order_seed,
+            choose=self.choose,
         )
 
     def first_epoch(self) -> list[Array]:
-        return batches.length_grouped(
+        return batches.drawn(
             self.train.ragged["input_ids"].lengths,
             self.hyper.per_device_train_batch_size,
+            self.choose,
             seed=self.order_seed,
             epoch=0,
         )
@@ -156,8 +170,11 @@ def train(
     started = time.perf_counter() - progress.seconds
     steps = zip(itertools.count(1), training.steps(), strict=False)
     for step, micro in itertools.islice(steps, progress.step, training.total_steps):
+        training.step = step
         set_rate(training.optimizer, training.factor(step - 1))
         losses.append(take_step(micro))
+        for recipe in training.recipes:
+            recipe.after_step(training)
         seen += sum(len(batch) for batch in micro)
         if step % check_every == 0 and not math.isfinite(last := float(losses[-1])):
             raise DivergedError(f"the training loss is {last} at step {step}")
@@ -169,7 +186,8 @@ def train(
         trained += seconds
         labels = torch.from_numpy(training.validation.labels.copy())
         asked = time.perf_counter()
-        logits = inference.logits(model, training.validation, training.collate, training.where, bf16=training.bf16)
+        with evaluating(training):
+            logits = inference.logits(model, training.validation, training.collate, training.where, bf16=training.bf16)
         latency = 1_000.0 * (time.perf_counter() - asked) / training.validation.rows
         metrics = training.score(logits, training.validation)
         metrics |= {
@@ -211,10 +229,16 @@ def stepper(training: Training) -> graphs.Stepper:
 def _backward(training: Training, rows: Array, terms_of_step: int) -> torch.Tensor:
     """Gradients of one micro-batch; returns its share of the step's mean loss, detached."""
     inputs = inference.to_tensors(training.collate(training.train, rows), training.where)
-    labels = inputs.pop("labels")
-    context, _ = device.autocast(training.where, training.bf16)
-    with context:
-        logits = inference.outputs_of(training.model(**inputs))
-    share = training.loss(logits, labels).sum() / max(1, terms_of_step)
+    passing = Pass(training, rows, inputs, inputs.pop("labels"), terms_of_step)
+    active = [recipe for recipe in training.recipes if recipe.in_step]
+    for recipe in active:
+        recipe.inputs(passing)
+    outputs = passing.outputs()
+    share = passing.share(outputs)
+    for recipe in active:
+        share = recipe.loss(passing, outputs, share)
     share.backward()  # type: ignore[no-untyped-call]
-    return share.detach()
+    found = share.detach()
+    for recipe in active:
+        recipe.after_backward(passing)
+    return found

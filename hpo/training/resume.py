@@ -20,11 +20,12 @@ from hpo.training.bookmarks import BestSoFar, Bookmark, Bookmarks, Pulse, Said, 
 from hpo.training.checkpoint import save_tensors
 from hpo.training.loop import Evaluation, Progress
 from hpo.training.population import Course, State
+from hpo.training.recipes.contract import Recipe
 
 if TYPE_CHECKING:
     from hpo.training.loop import Training
 
-_STATE, _BEST, _LOSSES, _RANDOM = "state/", "best/", "losses", "random/"
+_STATE, _BEST, _LOSSES, _RANDOM, _RECIPES = "state/", "best/", "losses", "random/", "recipes/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,13 @@ class Best:
 class Tensors:
     """Everything of a training that is not in its bookmark. state: weights and moments. best: weights of the best
     evaluation so far, empty before the first. losses: (steps,) since the last evaluation. random: states of the
-    generators, uint8, by kind of device."""
+    generators, uint8, by kind of device. recipes: what they keep, by `class/name`."""
 
     state: State
     best: Mapping[str, torch.Tensor]
     losses: torch.Tensor
     random: Mapping[str, torch.Tensor]
+    recipes: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, training: "Training", progress: Progress, best: Mapping[str, torch.Tensor]) -> "Tensors":
@@ -54,7 +56,12 @@ class Tensors:
         if training.where.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(training.where)
         losses = torch.stack([loss.detach().cpu() for loss in progress.losses]) if progress.losses else torch.zeros(0)
-        return cls(State.of(training), best, losses, random)
+        recipes = {
+            f"{_key(recipe)}{name}": part.detach().to("cpu", copy=True)
+            for recipe in training.recipes
+            for name, part in recipe.state().items()
+        }
+        return cls(State.of(training), best, losses, random, recipes)
 
     @property
     def size(self) -> int:
@@ -76,11 +83,14 @@ class Tensors:
             dict(_below(flat, _BEST)),
             flat[_LOSSES],
             dict(_below(flat, _RANDOM)),
+            dict(_below(flat, _RECIPES)),
         )
 
     def put_into(self, training: "Training") -> None:
         """Weights, optimiser and generators become those of the training that was cut off."""
         self.state.put_into(training)
+        for recipe in training.recipes:
+            recipe.go_on(training, dict(_below(self.recipes, _key(recipe))))
         torch.set_rng_state(self.random["cpu"])
         if training.where.type == "cuda" and "cuda" in self.random:
             torch.cuda.set_rng_state(self.random["cuda"], training.where)
@@ -92,6 +102,7 @@ class Tensors:
         flat = {f"{_STATE}{name}": part for name, part in self.state.flat().items()}
         flat |= {f"{_BEST}{name}": part.contiguous() for name, part in self.best.items()}
         flat |= {f"{_RANDOM}{name}": part for name, part in self.random.items()}
+        flat |= {f"{_RECIPES}{name}": part.contiguous() for name, part in self.recipes.items()}
         return {**flat, _LOSSES: self.losses}
 
 
@@ -193,3 +204,7 @@ class Keeper:
 
 def _below(flat: Mapping[str, torch.Tensor], prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
     return ((name.removeprefix(prefix), part) for name, part in flat.items() if name.startswith(prefix))
+
+
+def _key(recipe: Recipe) -> str:
+    return f"{type(recipe).__name__}/"

@@ -237,7 +237,7 @@ def test_a_gamma_belongs_to_the_focal_loss(loss, gamma, remedy, good, write_spac
         assert load(write_space(text), overrides).study == "good"
     else:
         message = refusal(write_space(text), *overrides)
-        assert message.startswith("space.focal_gamma: only the focal loss has a gamma")
+        assert message.startswith("space.focal_gamma: acts only with loss: focal")
         assert f"; {remedy} (" in message
 
 

@@ -36,6 +36,7 @@ def test_one_source_is_enough() -> None:
             },
             "cut both from train",
         ),
+        ({"hub": "a/b", "limit": {"train": 90, "per_class": 9}}, "both limit train; remove one"),
         ({"hub": "a/b", "test": {"from": "test", "rows": 9}}, "'train' or 'validation'"),
         ({"hub": "a/b", "test": {"from": "train", "rows": 0}}, "greater than or equal to 1"),
         ({"hub": "a/b", "limits": {}}, "Extra inputs"),

@@ -59,6 +59,16 @@ def test_the_seed_alone_chooses_the_rows(load_splits: Load, real_data: Path) -> 
         assert one.tables[name] != other.tables[name]
 
 
+def test_a_few_examples_of_each_class_are_chosen_by_the_seed(load_splits: Load, write: Write) -> None:
+    write("a.tsv", HEADER + "".join(f"text {i}\t{i % 7 % 3}\n" for i in range(90)) + "rare\t9\n")
+    write("b.tsv", HEADER + "other\t0\n")
+    data = {"files": {"train": "a.tsv", "validation": "b.tsv"}, "limit": {"per_class": 4}}
+    one, same, other = (load_splits(data, seed=seed) for seed in (1, 1, 2))
+    assert Counter(one.train["label"].to_pylist()) == {"0": 4, "1": 4, "2": 4, "9": 1}
+    assert one.digest == same.digest != other.digest
+    assert one.records[0].source.endswith("; at most 4 rows of each class by seed 1")
+
+
 def test_limits_do_not_move_the_cuts(load_splits: Load, real_data: Path) -> None:
     data = {"files": SST2, "test": {"from": "train", "rows": 500}}
     whole, limited = (load_splits(data | more, base=real_data) for more in ({}, {"limit": {"train": 1_001}}))

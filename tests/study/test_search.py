@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -312,3 +313,24 @@ def test_a_trial_without_a_finite_value_fails_and_the_search_goes_on(
     assert search.ledger.records() == search.records
     finish(search, 0.4)
     assert [own.number for own in ranked(search.records, "min")] == [1]
+
+
+def test_a_trial_that_ends_early_stands_with_its_best_at_the_levels_it_does_not_come_to(make: MakeSearch) -> None:
+    """After a restart, too."""
+    asha = AshaConfig(reduction_factor=3, rungs=3)
+    search = make("max", asha)
+    first, second, third = search.ask(), search.ask(), search.ask()
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert search.report(first.number, report(1, 0.8)) is Verdict.CONTINUE
+    assert search.report(first.number, replace(report(2, 0.7), done=True)) is Verdict.STOP
+    record = search.records[first.number]
+    assert (record.state, record.value, record.total_steps) == (TrialState.COMPLETE, 0.8, 9)
+    assert search.report(second.number, report(1, 0.9)) is Verdict.CONTINUE
+    assert search.report(second.number, report(3, 0.75)) is Verdict.STOP
+    again = make("max", asha)
+    found = again.ask()
+    assert found is not None
+    again.report(found.number, report(1, 0.95))
+    assert again.report(found.number, report(3, 0.76)) is Verdict.STOP

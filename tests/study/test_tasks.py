@@ -20,7 +20,7 @@ from hpo.report.sections import _winner
 from hpo.study.finish import Finish, Outcome
 from hpo.study.prepare import Prepared, prepare
 
-NAMES = ["labels", "tags", "answers or none", "choices", "choices in columns"]
+NAMES = ["classes of windows", "labels", "tags", "answers or none", "choices", "choices in columns"]
 WARM, COLD = 5e-3, 1e-6
 
 

@@ -182,3 +182,12 @@ def test_f1_of_three_classes_is_refused() -> None:
     SINGLE.check_metric("f1", ("a", "b"))
     with pytest.raises(DataError, match="use f1_macro"):
         SINGLE.check_metric("f1", ("a", "b", "c"))
+
+
+def test_each_class_has_its_own_figures() -> None:
+    logits = np.array([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0], [2.0, 1.0]])
+    found = SINGLE.breakdown(logits, truth(0, 0, 1, 1), ("ham", "spam"))
+    assert found is not None
+    assert found.heads == ("class", "precision", "recall", "f1", "rows")
+    assert found.rows == (("ham", pytest.approx(2 / 3), 1.0, pytest.approx(0.8), 2), ("spam", 1.0, 0.5, 2 / 3, 2))
+    assert NUMBER.breakdown(np.ones((2, 1)), truth(1.0, 2.0), ()) is None

@@ -1,0 +1,77 @@
+"""What the teacher of a study answers to its training rows: asked once, for all trials. Must not know trainings."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hpo.answering import Model
+from hpo.config import StudyConfig
+from hpo.encoded import Array
+from hpo.errors import ModelError
+from hpo.tasks.long_texts import pooled
+from hpo.training.pretrained import sha256
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+REGISTERED = "models:/"
+
+
+def teach(config: StudyConfig, train: "pa.Table", digest: str, labels: Sequence[str], cache: Path) -> tuple[Path, str]:
+    """The file of the logits, (rows, values) float32 in the order of our labels, and the sha256 of its weights.
+
+    digest: of the data. Raises ModelError where the teacher is not there, or is not of this task.
+    """
+    assert config.model.teacher is not None
+    with TemporaryDirectory(prefix="hpo-teacher-") as temporary:
+        teacher = Model.open(_folder(config, Path(temporary))).on(config.resources.gpus)
+        weights = sha256(teacher.folder / "model.safetensors")
+        order = _order(config, teacher, labels)
+        file = cache / f"{digest[:32]}-{weights[:32]}.npy"
+        if not file.is_file():
+            columns = [column.name for column in config.task.asked]
+            theirs = [column.name for column in teacher.task.asked]
+            encoded = teacher.encode(train.select(columns).rename_columns(theirs))
+            logits = pooled(teacher.outputs(encoded), encoded)
+            _write(file, logits if order is None else logits[:, order])
+    return file.resolve(), weights
+
+
+def _folder(config: StudyConfig, temporary: Path) -> Path:
+    name = config.model.teacher or ""
+    if not name.startswith(REGISTERED):
+        return (config.base / name).expanduser()
+    from hpo.registry import Registry
+
+    registry = Registry(config.tracking.uri)
+    return registry.fetch(registry.resolve(name), temporary)
+
+
+def _order(config: StudyConfig, teacher: Model, labels: Sequence[str]) -> Array | None:
+    """Where the teacher has our labels, one after the other."""
+    own, task = config.task, teacher.task
+    if (task.type, task.target, len(task.asked)) != (own.type, own.target, len(own.asked)):
+        raise ModelError(
+            f"model.teacher: {config.model.teacher} is {task.noun} of {len(task.asked)} columns, and this study is "
+            f"{own.noun} of {len(own.asked)}; name a teacher of the same task"
+        )
+    if sorted(teacher.labels) != sorted(labels):
+        raise ModelError(
+            f"model.teacher: {config.model.teacher} has the labels {', '.join(teacher.labels)}, and this study has "
+            f"{', '.join(labels)}; name a teacher of the same labels"
+        )
+    return np.array([teacher.labels.index(name) for name in labels]) if labels else None
+
+
+def _write(file: Path, logits: Array) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    with temporary.open("wb") as stream:
+        np.save(stream, np.ascontiguousarray(logits, np.float32))
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.rename(file)
