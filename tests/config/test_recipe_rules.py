@@ -1,12 +1,14 @@
 """What a space may not ask of recipes, said at the line that asks for it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import WriteSpace
 
 from hpo.config import load
 from hpo.errors import ConfigError
+
+WriteSpace = Callable[[str | bytes], Path]
 
 
 def refusal(path: Path, *options: str) -> str:
