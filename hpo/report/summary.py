@@ -4,7 +4,10 @@ Made from a StudySummary alone. Must not know MLflow beyond the addresses that i
 """
 
 import shlex
+import shutil
+import sys
 from html import escape
+from pathlib import Path
 from urllib.parse import quote
 
 from hpo.mlflow_client import view_path, without_password
@@ -39,6 +42,15 @@ def summary_markdown(summary: StudySummary) -> str:
         flat = escape(" ".join(text.split()), quote=False)
         lines.append(f"- **{label}**\n\n{body}\n" if code else f"- **{label}**: {flat}")
     return "\n".join(lines) + "\n"
+
+
+def programs() -> str:
+    """Where the commands of this environment lie, as seen from here; empty where the shell finds them by itself."""
+    folder = Path(sys.executable).parent
+    found = shutil.which("mlflow")
+    if found is not None and Path(found).parent == folder:
+        return ""
+    return f"{folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder}/"
 
 
 def ui_command(tracking_uri: str) -> str | None:

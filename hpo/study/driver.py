@@ -4,14 +4,11 @@ A crash, a stop, an extension: all are continued by the same act, opening the le
 used. Must not train, sample, judge or log itself.
 """
 
-import shutil
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 from hpo import crash
 from hpo.config import StudyConfig
@@ -33,7 +30,7 @@ from hpo.report.board import Budget
 from hpo.report.findings import Background
 from hpo.report.pages import write_report
 from hpo.report.screen import Screen, open_screen
-from hpo.report.summary import summary_text
+from hpo.report.summary import programs, summary_text
 from hpo.runners import MakesRunner
 from hpo.runners.ray import on_ray
 from hpo.study import folder as study_folder
@@ -212,17 +209,8 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         if not spool.close(LEAVE_SECONDS if in_trouble else FLUSH_SECONDS):
             screen.say(f"MLflow has not taken everything yet ({spool.trouble}); it will with the next --resume")
         screen.close()
-        print(f"\n{summary_text(summary, _programs())}", flush=True)
+        print(f"\n{summary_text(summary, programs())}", flush=True)
     return 0
-
-
-def _programs() -> str:
-    """Where the commands of this environment lie, as seen from here; empty where the shell finds them by itself."""
-    folder = Path(sys.executable).parent
-    found = shutil.which("mlflow")
-    if found is not None and Path(found).parent == folder:
-        return ""
-    return f"{folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder}/"
 
 
 def _broken_off(emit: Callable[[AnyEvent], None], screen: Screen, error: BaseException | None) -> None:

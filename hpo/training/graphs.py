@@ -94,6 +94,8 @@ def stepper(training: "Training", eager: Callable[[Micro], torch.Tensor]) -> Ste
     pace = training.pace or PACES.get(training.where.type, "eager")
     if any(recipe.in_step for recipe in training.recipes):
         return Eager(eager)
+    if pace == "lean" and any(recipe.looks_at_weights for recipe in training.recipes):
+        return Eager(eager)
     if pace == "lean":
         from hpo.training.lean.stepper import lean
 

@@ -78,6 +78,12 @@ class Recipe:
     fields: ClassVar[tuple[str, ...]]
     in_step: ClassVar[bool] = False
 
+    @property
+    def looks_at_weights(self) -> bool:
+        """Between two steps, or in place of them, so that they have to lie where the model has them."""
+        own = type(self)
+        return own.after_step is not Recipe.after_step or own.evaluating is not Recipe.evaluating
+
     @classmethod
     def of(cls, hyper: Hyperparameters) -> Self | None:
         """None where its values say that it is not wanted."""
