@@ -117,8 +117,8 @@ class Jobs:
         import requests
         from ray.job_submission import JobSubmissionClient
 
-        for name in ("dashboard_sdk", "job.sdk"):
-            logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
+        for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
+            logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
         try:
             yield JobSubmissionClient(self.address)
         except ray.exceptions.AuthenticationError as error:
