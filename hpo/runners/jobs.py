@@ -9,11 +9,11 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hpo.errors import ServiceError
 
@@ -83,11 +83,11 @@ class Jobs:
 
         A connection that breaks is made again for a minute; what was said before is not said twice.
         """
-        written, failures = 0, 0
+        heard, failures = Heard(), 0
         while True:
             try:
                 with self._speaking() as client:
-                    written = asyncio.run(_tail(client, job, written, say))
+                    asyncio.run(heard.tail(client, job, say))
                     details = client.get_job_info(job)
                 failures = 0
             except ServiceError:
@@ -133,16 +133,25 @@ class Jobs:
             ) from error
 
 
-async def _tail(client: "JobSubmissionClient", job: str, written: int, say: Callable[[str], None]) -> int:
-    """Hand on all but the first `written` characters; how many there are now. Ray begins with the first each time."""
-    seen = 0
-    async for text in client.tail_job_logs(job):
-        fresh = text[max(0, written - seen) :]
-        seen += len(text)
-        if fresh:
-            say(fresh)
-            written = seen
-    return written
+class Tails(Protocol):
+    def tail_job_logs(self, job_id: str) -> AsyncIterator[str]: ...
+
+
+@dataclass
+class Heard:
+    """How much of a job's log was handed on already. characters: from its beginning, where Ray starts every time."""
+
+    characters: int = 0
+
+    async def tail(self, client: Tails, job: str, say: Callable[[str], None]) -> None:
+        """Hand on the rest, until the job ends or the connection does."""
+        seen = 0
+        async for text in client.tail_job_logs(job):
+            fresh = text[max(0, self.characters - seen) :]
+            seen += len(text)
+            if fresh:
+                self.characters = seen
+                say(fresh)
 
 
 def _exit_code(details: "JobDetails") -> int:
