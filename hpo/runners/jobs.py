@@ -30,6 +30,9 @@ ENTRY = ("exec", "python", "-m")
 """exec: the signal and the exit code are the driver's own, and not those of a shell around it."""
 
 _LIVE = frozenset({"PENDING", "RUNNING"})
+_NOT_READY = "No available agent"
+"""What the server of jobs says while the process on its node that starts them is still on its way."""
+
 _RETRY = 5.0
 PATIENCE = 60.0
 """Seconds for which a job is followed though its cluster does not answer."""
@@ -64,19 +67,27 @@ class Jobs:
         return None
 
     def submit(self, name: str, mark: str, folder: Path, command: Sequence[str]) -> str:
-        """Start `python -m COMMAND` on the head, in a copy of `folder`; the id of the job."""
-        with self._speaking() as client:
-            return str(
-                client.submit_job(
-                    entrypoint=" ".join([*ENTRY, *(shlex.quote(part) for part in command)]),
-                    submission_id=f"{name}-{os.urandom(4).hex()}",
-                    metadata={MARK: mark},
-                    runtime_env={
-                        "working_dir": str(folder),
-                        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), "PYTHONUNBUFFERED": "1"},
-                    },
-                )
-            )
+        """Start `python -m COMMAND` on the head, in a copy of `folder`; the id of the job. Waits for a minute where the
+        head is not ready to start jobs yet."""
+        job, end = f"{name}-{os.urandom(4).hex()}", time.monotonic() + PATIENCE
+        while True:
+            try:
+                with self._speaking() as client:
+                    return str(
+                        client.submit_job(
+                            entrypoint=" ".join([*ENTRY, *(shlex.quote(part) for part in command)]),
+                            submission_id=job,
+                            metadata={MARK: mark},
+                            runtime_env={
+                                "working_dir": str(folder),
+                                "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), "PYTHONUNBUFFERED": "1"},
+                            },
+                        )
+                    )
+            except ServiceError as error:
+                if _NOT_READY not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(_RETRY)
 
     def follow(self, job: str, say: Callable[[str], None]) -> int:
         """Hand on what the job writes, from its beginning, until it has ended; its driver's exit code.

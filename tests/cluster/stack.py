@@ -136,11 +136,13 @@ def _start(own: Stack, stack: ExitStack) -> None:
     with _timed(own, "ray"):
         first = ["--head", "--num-cpus", "0", "--node-ip-address", "127.0.0.2", "--port", str(head)]
         first += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard), "--temp-dir", str(own.folder)]
+        first += ["--dashboard-agent-listen-port", str(free_port())]
         stack.enter_context(_process(own, "head", [*ray, *first], node))
         _wait(own, "head", f"{own.address}/api/gcs_healthz")
         apart = own.folder / "w"  # in one folder a node would remove what it needs no more for both
         apart.mkdir()
         joined = ["--address", f"127.0.0.2:{head}", "--num-cpus", "2", "--node-ip-address", "127.0.0.3"]
+        joined += ["--dashboard-agent-listen-port", str(free_port())]
         stack.enter_context(_process(own, "worker", [*ray, *joined, "--temp-dir", str(apart)], node))
     with _timed(own, "mlflow"):
         _wait(own, "mlflow", f"{own.mlflow}/health")
