@@ -32,7 +32,8 @@ EPILOG = """examples:
 The same command again goes on with the study: it follows the job that is still at it, or starts one with --resume.
 Paths in the space file are made absolute here; the nodes must see them, and the storage, under the same names.
 
-exit codes: that of the search. """
+exit codes: that of the search
+  """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -149,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hpo.submit",
         description="Run a search as a job of a Ray cluster, and follow it from here.",
-        epilog=EPILOG + EXIT_CODES.removeprefix("exit codes: "),
+        epilog=EPILOG + EXIT_CODES.removeprefix("exit codes: ").replace("\n", "\n  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -1,10 +1,11 @@
 """What `hpo.submit` refuses and sends, without a cluster; tests/cluster has one."""
 
 import argparse
+import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -13,7 +14,7 @@ import pytest
 
 from hpo import submit
 from hpo.config import find, load, shipped
-from hpo.runners.jobs import Jobs
+from hpo.runners.jobs import Heard, Jobs
 
 FILMS = """\
 study: films
@@ -117,6 +118,28 @@ def test_no_token_is_made_up_for_a_cluster_that_has_none(monkeypatch: pytest.Mon
         monkeypatch.delenv(name, raising=False)
     Jobs.at("http://head:8265", None)
     assert os.environ["RAY_AUTH_MODE"] == "disabled"
+
+
+class Breaking:
+    """A line to a cluster that is cut off after each of its takes but the last one."""
+
+    def __init__(self, *takes: list[str]) -> None:
+        self._takes = [*takes]
+
+    async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+        for part in self._takes.pop(0):
+            yield part
+        if self._takes:
+            raise ConnectionResetError
+
+
+def test_nothing_of_a_log_is_said_twice_when_the_line_breaks() -> None:
+    said: list[str] = []
+    heard, line = Heard(), Breaking(["one\n", "two\n"], ["one\ntwo", "\nthree\n"])
+    with pytest.raises(ConnectionResetError):
+        asyncio.run(heard.tail(line, "films", said.append))
+    asyncio.run(heard.tail(line, "films", said.append))
+    assert "".join(said) == "one\ntwo\nthree\n"
 
 
 def test_a_plan_is_asked_of_the_head_and_a_search_goes_on() -> None:

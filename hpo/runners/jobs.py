@@ -9,11 +9,11 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hpo.errors import ServiceError
 
@@ -30,6 +30,9 @@ ENTRY = ("exec", "python", "-m")
 """exec: the signal and the exit code are the driver's own, and not those of a shell around it."""
 
 _LIVE = frozenset({"PENDING", "RUNNING"})
+_NOT_READY = "No available agent"
+"""What the server of jobs says while the process on its node that starts them is still on its way."""
+
 _RETRY = 5.0
 PATIENCE = 60.0
 """Seconds for which a job is followed though its cluster does not answer."""
@@ -64,30 +67,38 @@ class Jobs:
         return None
 
     def submit(self, name: str, mark: str, folder: Path, command: Sequence[str]) -> str:
-        """Start `python -m COMMAND` on the head, in a copy of `folder`; the id of the job."""
-        with self._speaking() as client:
-            return str(
-                client.submit_job(
-                    entrypoint=" ".join([*ENTRY, *(shlex.quote(part) for part in command)]),
-                    submission_id=f"{name}-{os.urandom(4).hex()}",
-                    metadata={MARK: mark},
-                    runtime_env={
-                        "working_dir": str(folder),
-                        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), "PYTHONUNBUFFERED": "1"},
-                    },
-                )
-            )
+        """Start `python -m COMMAND` on the head, in a copy of `folder`; the id of the job. Waits for a minute where the
+        head is not ready to start jobs yet."""
+        job, end = f"{name}-{os.urandom(4).hex()}", time.monotonic() + PATIENCE
+        while True:
+            try:
+                with self._speaking() as client:
+                    return str(
+                        client.submit_job(
+                            entrypoint=" ".join([*ENTRY, *(shlex.quote(part) for part in command)]),
+                            submission_id=job,
+                            metadata={MARK: mark},
+                            runtime_env={
+                                "working_dir": str(folder),
+                                "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), "PYTHONUNBUFFERED": "1"},
+                            },
+                        )
+                    )
+            except ServiceError as error:
+                if _NOT_READY not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(_RETRY)
 
     def follow(self, job: str, say: Callable[[str], None]) -> int:
         """Hand on what the job writes, from its beginning, until it has ended; its driver's exit code.
 
         A connection that breaks is made again for a minute; what was said before is not said twice.
         """
-        written, failures = 0, 0
+        heard, failures = Heard(), 0
         while True:
             try:
                 with self._speaking() as client:
-                    written = asyncio.run(_tail(client, job, written, say))
+                    asyncio.run(heard.tail(client, job, say))
                     details = client.get_job_info(job)
                 failures = 0
             except ServiceError:
@@ -117,8 +128,8 @@ class Jobs:
         import requests
         from ray.job_submission import JobSubmissionClient
 
-        for name in ("dashboard_sdk", "job.sdk"):
-            logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
+        for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
+            logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
         try:
             yield JobSubmissionClient(self.address)
         except ray.exceptions.AuthenticationError as error:
@@ -133,16 +144,25 @@ class Jobs:
             ) from error
 
 
-async def _tail(client: "JobSubmissionClient", job: str, written: int, say: Callable[[str], None]) -> int:
-    """Hand on all but the first `written` characters; how many there are now. Ray begins with the first each time."""
-    seen = 0
-    async for text in client.tail_job_logs(job):
-        fresh = text[max(0, written - seen) :]
-        seen += len(text)
-        if fresh:
-            say(fresh)
-            written = seen
-    return written
+class Tails(Protocol):
+    def tail_job_logs(self, job_id: str) -> AsyncIterator[str]: ...
+
+
+@dataclass
+class Heard:
+    """How much of a job's log was handed on already. characters: from its beginning, where Ray starts every time."""
+
+    characters: int = 0
+
+    async def tail(self, client: Tails, job: str, say: Callable[[str], None]) -> None:
+        """Hand on the rest, until the job ends or the connection does."""
+        seen = 0
+        async for text in client.tail_job_logs(job):
+            fresh = text[max(0, self.characters - seen) :]
+            seen += len(text)
+            if fresh:
+                self.characters = seen
+                say(fresh)
 
 
 def _exit_code(details: "JobDetails") -> int:
