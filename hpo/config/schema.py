@@ -35,8 +35,8 @@ from hpo.objectives import COSTS, Limits, Mode
 from hpo.promotion import PromotionConfig
 from hpo.samplers import Sampler, TpeConfig
 from hpo.schedulers import AshaConfig, SchedulerUnion
-from hpo.space import Scalar, SearchSpace
-from hpo.tasks import Task
+from hpo.space import Choice, Fixed, Scalar, SearchSpace
+from hpo.tasks import MaskedLm, Task
 from hpo.tracking import TrackingConfig
 
 PACKAGE = "package:"
@@ -86,12 +86,23 @@ def _parsed(value: Any) -> SearchSpace:
     return space
 
 
+def models_of(space: SearchSpace) -> tuple[str, ...]:
+    """The names that `space.model` lists; () where the model is not searched."""
+    match space.parameters.get("model"):
+        case Choice(values):
+            return tuple(map(str, values))
+        case Fixed(value):
+            return (str(value),)
+    return ()
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelConfig(Section):
-    """name: a Hub id, a folder, or package:<distribution> for weights shipped in a Python package."""
+    """name: a Hub id, a folder, or package:<distribution> for weights shipped in a Python package; where `space.model`
+    lists several, the first of them. revision: of this one."""
 
     name: str
     revision: str | None = None
@@ -111,6 +122,20 @@ class ModelConfig(Section):
         if self.revision is not None and (self.name.startswith(PACKAGE) or Path(self.name).is_absolute()):
             raise ValueError("revision is given, but only models of the Hub have revisions; remove it")
         return self
+
+
+class AdaptConfig(Section):
+    """Each trial's model is first adapted to texts of the task's domain, which need no labels. Its hyperparameters are
+    in the space, as `adapt_learning_rate`; `adapt: [false, true]` there lets the search decide whether it is done."""
+
+    task: MaskedLm
+    data: DataConfig
+
+
+class StagesConfig(Section):
+    """What comes before the training for the task."""
+
+    adapt: AdaptConfig
 
 
 class SearchConfig(Section):
@@ -204,6 +229,7 @@ class StudyConfig(Section):
     model: ModelConfig
     task: Task
     data: DataConfig
+    stages: StagesConfig | None = None
     space: Annotated[SearchSpace, PlainValidator(_parsed), PlainSerializer(written)]
     constraints: tuple[str, ...] = ()
     search: SearchConfig = SearchConfig()
@@ -253,6 +279,11 @@ class StudyConfig(Section):
     def folder(self) -> Path:
         """Where this study's ledger and checkpoints lie."""
         return self.storage / self.study
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models that trials start from, that of the default configuration first."""
+        return models_of(self.space) or (self.model.name,)
 
     @property
     def objectives(self) -> dict[str, Mode]:

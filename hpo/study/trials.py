@@ -118,6 +118,7 @@ def started_event(record: TrialRecord, tags: Mapping[str, str]) -> TrialStarted:
     defaults = {name: value for name, value in Hyperparameters().model_dump().items() if value is not None}
     if record.params.get("loss") != "focal":
         del defaults["focal_gamma"]
+    del defaults["mlm_probability"]  # of one task only, where its space names it
     seeds = {"hpo.seed_init": str(record.seeds.init), "hpo.seed_order": str(record.seeds.order)}
     return TrialStarted(
         time=time.time(),

@@ -33,6 +33,7 @@ class MultipleChoice(BaseModel):
     head: ClassVar[str] = "AutoModelForMultipleChoice"
     pipeline: ClassVar[str | None] = None
     tuned: ClassVar[tuple[str, ...]] = ()
+    markers: ClassVar[tuple[str, ...]] = ()
 
     type: Literal["multiple-choice"] = "multiple-choice"
     context: Name = "context"
@@ -54,7 +55,7 @@ class MultipleChoice(BaseModel):
 
     @property
     def inert(self) -> frozenset[str]:
-        return frozenset()
+        return reading.NOT_MASKED
 
     @property
     def target(self) -> Target:

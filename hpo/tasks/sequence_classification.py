@@ -34,6 +34,7 @@ class SequenceClassification(BaseModel):
     head: ClassVar[str] = "AutoModelForSequenceClassification"
     pipeline: ClassVar[str | None] = "text-classification"
     tuned: ClassVar[tuple[str, ...]] = ()
+    markers: ClassVar[tuple[str, ...]] = ()
 
     type: Literal["sequence-classification"] = "sequence-classification"
     text: Name | tuple[Name, Name]
@@ -78,7 +79,8 @@ class SequenceClassification(BaseModel):
 
     @property
     def inert(self) -> frozenset[str]:
-        return frozenset({"loss", "focal_gamma", "label_smoothing_factor"}) if self.is_regression else frozenset()
+        of_classes = frozenset({"loss", "focal_gamma", "label_smoothing_factor"})
+        return reading.NOT_MASKED | of_classes if self.is_regression else reading.NOT_MASKED
 
     @property
     def target(self) -> Target:
@@ -201,7 +203,16 @@ class SequenceClassification(BaseModel):
         return metrics.plain(metric)
 
     def breakdown(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> "Breakdown | None":
-        return None
+        """By class, with what it is most often taken for; and how far the probabilities can be believed."""
+        if self.is_regression:
+            return None
+        from hpo.records import Breakdown
+        from hpo.tasks import classes
+
+        rows = classes.by_class(self._predict(outputs), encoded.labels, labels)
+        error = classes.calibration_error(reading.softmax(outputs), encoded.labels)
+        title = f"By class (probabilities are off by {100 * error:.1f} points on average: calibration error)"
+        return Breakdown(title=title, heads=classes.HEADS, rows=rows)
 
     def usage(self, labels: Sequence[str]) -> "Usage":
         from hpo.records import Usage

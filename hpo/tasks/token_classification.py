@@ -44,6 +44,7 @@ class TokenClassification(BaseModel):
     head: ClassVar[str] = "AutoModelForTokenClassification"
     pipeline: ClassVar[str | None] = None
     tuned: ClassVar[tuple[str, ...]] = ()
+    markers: ClassVar[tuple[str, ...]] = ()
 
     type: Literal["token-classification"] = "token-classification"
     tokens: Name = "tokens"
@@ -63,7 +64,7 @@ class TokenClassification(BaseModel):
 
     @property
     def inert(self) -> frozenset[str]:
-        return frozenset()
+        return reading.NOT_MASKED
 
     @property
     def target(self) -> Target:

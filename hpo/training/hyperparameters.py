@@ -4,7 +4,8 @@ Names are those of `transformers` (TrainingArguments, BertConfig). Must not impo
 against these fields before anything heavy is loaded.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,11 +17,14 @@ class Hyperparameters(BaseModel):
     and of `transformers` where the paper is silent; together they are the `default` configuration.
 
     None as a dropout keeps what the pretrained model's own configuration says; None as bf16 means bfloat16 autocast
-    where the hardware is fast at it and float32 elsewhere.
+    where the hardware is fast at it and float32 elsewhere. model: where to start from, as the section `model` names it;
+    None is that one. adapt: whether it is adapted first, where the study has that stage; None is yes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    adapt: bool | None = None
+    model: Annotated[str, Field(min_length=1)] | None = None
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 3e-5
     per_device_train_batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=4_096)] = 1
@@ -40,8 +44,26 @@ class Hyperparameters(BaseModel):
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     focal_gamma: Annotated[float, Field(ge=0.0)] = 2.0
     label_smoothing_factor: Probability = 0.0
+    mlm_probability: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
     bf16: bool | None = None
 
+
+ADAPT = "adapt_"
+"""Before the names of hyperparameters of the stage `adapt`."""
+
+
+def without_stage(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters of the study's own task."""
+    return {name: value for name, value in params.items() if not name.startswith(ADAPT)}
+
+
+def of_stage(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the stage, under their own names."""
+    return {name.removeprefix(ADAPT): value for name, value in params.items() if name.startswith(ADAPT)}
+
+
+OF_STAGE = frozenset(Hyperparameters.model_fields) - {"model", "adapt"}
+"""Those that the stage has, too."""
 
 DEFAULT_DROPOUT = 0.1
 """What BERT was published with; stands for a dropout of None where a point of the space has to name a number."""

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 
 from hpo.errors import DeadParameterError
 from hpo.space import Params, Scalar
-from hpo.training.model import depths
+from hpo.training.hyperparameters import without_stage
+from hpo.training.model import depths, dropout_of
 
 if TYPE_CHECKING:
     from hpo.training.loop import Training
 
 
 def assert_live(training: "Training", sampled: Params) -> None:
-    """Raise DeadParameterError for the first value of `sampled` that training does not hold."""
-    for name, value in sampled.items():
+    """Raise DeadParameterError for the first value of `sampled` that training does not hold. Those of a stage are held
+    by its own training."""
+    for name, value in without_stage(sampled).items():
         observed = OBSERVERS[name](training)
         if not _agree(value, observed):
             raise DeadParameterError(
@@ -38,7 +40,7 @@ def _dropout(field: str) -> Callable[["Training"], Scalar | None]:
 
     def observe(training: "Training") -> Scalar | None:
         modules = dict(training.model.named_modules())
-        held = {float(modules[name].p) for name in training.dropouts(field)}
+        held = {dropout_of(modules[name]) for name in training.dropouts(field)}
         return held.pop() if len(held) == 1 else None
 
     return observe
@@ -112,6 +114,8 @@ def _loss(training: "Training") -> str | None:
 
 
 OBSERVERS: Mapping[str, Callable[["Training"], Scalar | None]] = {
+    "adapt": lambda training: training.adapted,
+    "model": lambda training: training.started_from,
     "learning_rate": _learning_rate,
     "per_device_train_batch_size": _batch_size,
     "gradient_accumulation_steps": _accumulation,
@@ -131,6 +135,7 @@ OBSERVERS: Mapping[str, Callable[["Training"], Scalar | None]] = {
     "loss": _loss,
     "focal_gamma": lambda training: getattr(training.loss, "gamma", None),
     "label_smoothing_factor": lambda training: getattr(training.loss, "label_smoothing", None),
+    "mlm_probability": lambda training: training.mlm_probability,
     "bf16": lambda training: training.bf16,
 }
 """How each hyperparameter is read back. A test holds it to have exactly the fields of Hyperparameters."""
