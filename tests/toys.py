@@ -136,7 +136,7 @@ TOYS = {
     ),
     "relations": Toy(RelationClassification(max_length=16), related),
     "relations in columns": Toy(RelationClassification(first="from", second="to", max_length=16), placed),
-    "masked words": Toy(MaskedLm(max_length=16), written, reachable=4.0),
+    "masked words": Toy(MaskedLm(max_length=16), written, reachable=6.0),
     "choices": Toy(MultipleChoice(max_length=16), chosen),
     "choices in columns": Toy(
         MultipleChoice(context="sent1", stem="sent2", choices=("ending0", "ending1", "ending2"), max_length=16), swag
