@@ -121,7 +121,8 @@ def _resolve(document: Document, base: Path) -> None:
     if isinstance(values.get("study"), str):
         values["study"] = values["study"].replace("{date}", datetime.now(UTC).strftime("%Y-%m-%d"))
     model = values.get("model")
-    for path in (("data",), ("stages", "adapt", "data")):
+    sources: tuple[KeyPath, ...] = (("data",), ("stages", "adapt", "data"))
+    for path in sources:
         files: Any = values
         for key in (*path, "files"):
             files = files.get(key) if isinstance(files, Mapping) else None
@@ -130,8 +131,8 @@ def _resolve(document: Document, base: Path) -> None:
                 files[split] = _absolute(name, (*path, "files", split), document, base)
     if isinstance(model, dict) and "name" in model:
         model["name"] = _folders_of(model["name"], ("model", "name"), document, base)
-    for holder, path in _naming_models(values):
-        holder["model"] = _folders_of(holder["model"], (*path, "model"), document, base)
+    for holder, place in _naming_models(values):
+        holder["model"] = _folders_of(holder["model"], (*place, "model"), document, base)
 
 
 def _naming_models(values: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], KeyPath]]:
