@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Kind: TypeAlias = Literal["text", "texts", "words", "class", "number", "classes", "spans"]
+Kind: TypeAlias = Literal["text", "texts", "words", "class", "number", "classes", "spans", "places"]
 """text: one text. texts: a list of them. words: a list of texts, or one text that the task splits. class: one name.
-number: a finite one. classes: a list of names. spans: pieces of another text, {text: [...], answer_start: [...]}."""
+number: a finite one. classes: a list of names. spans: pieces of another text, {text: [...], answer_start: [...]}.
+places: one piece of another text, its first character and the one behind its last, [0, 3]."""
 
 Fault: TypeAlias = tuple[int, str]
 """The first row that is not as it must be, and what is wrong with it and what to do, in words."""
@@ -49,7 +50,8 @@ class Layout:
 
     @property
     def all(self) -> tuple[Column, ...]:
-        return (*self.inputs, self.label)
+        """None twice: a text may be its own label."""
+        return tuple(dict.fromkeys((*self.inputs, self.label)))
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -100,6 +100,7 @@ def _model(arguments: argparse.Namespace, temporary: Path) -> "Model":
     """From the registry, or from a folder. Raises ModelError."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all that is needed is in the folder
     from hpo.answering import Model, read_about, task_of
+    from hpo.training.families import positions_of
 
     if arguments.model.startswith(REGISTERED):
         from hpo.registry import Registry
@@ -109,7 +110,7 @@ def _model(arguments: argparse.Namespace, temporary: Path) -> "Model":
     else:
         folder = Path(arguments.model)
     config = _config(folder)
-    limit = int(config.get("max_position_embeddings") or 512)
+    limit = positions_of(config) or 512
     about = read_about(folder) or _guess(arguments, config, limit)
     values = about["task"]
     if arguments.max_length is not None:

@@ -162,7 +162,9 @@ def _on_improvement(improvement: float, gate: PromotionConfig) -> str:
 
 def _tested(evidence: Evidence, confidence: float | None, improvement: float) -> _Tested | None:
     """None where no test is asked and the interval would cost thousands of evaluations."""
-    if evidence.metric == "accuracy":
+    import numpy as np
+
+    if evidence.metric == "accuracy" and np.ndim(evidence.challenger.predictions) == 1:  # one answer a row
         return _mcnemar(evidence, confidence or _INTERVAL)
     return None if confidence is None else _bootstrap(evidence, confidence, improvement)
 

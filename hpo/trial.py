@@ -1,10 +1,12 @@
 """One trial, from encoded rows to the checkpoint of its best evaluation. Knows no Ray and no MLflow."""
 
+import hashlib
+import json
 import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -12,8 +14,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from hpo.encoded import OWNER, Array, Encoded
 from hpo.errors import OutOfMemoryError
 from hpo.failures import is_out_of_memory
-from hpo.records import Report, TrialConfig
-from hpo.tasks import Task, described, metrics, settled
+from hpo.records import Report, Seeds, TrialConfig
+from hpo.space import Params
+from hpo.tasks import MaskedLm, Task, described, metrics, settled
+from hpo.tasks.masked_lm import Drawn
 from hpo.training.bookmarks import Bookmarks, Pulse
 
 if TYPE_CHECKING:
@@ -24,8 +28,21 @@ if TYPE_CHECKING:
     from hpo.training.resume import Best
 
 
+def _nothing() -> None:
+    """Nobody has to be told."""
+
+
 WAIT_SECONDS = 1.0
 """Between two looks at a full disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One of the models that trials start from. model: its folder. data: the rows as its tokenizer encodes them."""
+
+    model: Path
+    data: Path
+    pad_id: int
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,9 @@ class TrialObjective:
 
     model: folder of the pretrained weights. data: folder with train.arrow and validation.arrow; the test split lies
     elsewhere and is not known here. checkpoints: where `trial-0000` folders go. cpus, gpus: what one trial may use.
+    name, models: where the name of the model is searched, that of `model`, and all of them. adaptation: the stage
+    before; its `checkpoints` is where adapted models lie, shared by all trials with the same values. adapted: whether
+    `model` is one of them. beat: called for every batch, besides the sign of life in `running`.
     running: where running trials show that they are alive, and write down where they are every `bookmark_seconds`;
     None: nowhere, never. teacher: the file of what a teacher answers to the rows of train.
     """
@@ -46,6 +66,11 @@ class TrialObjective:
     metric: str
     mode: Literal["min", "max"]
     pad_id: int
+    name: str | None = None
+    adapted: bool = False
+    adaptation: "TrialObjective | None" = None
+    beat: Callable[[], None] = _nothing
+    models: Mapping[str, Start] = field(default_factory=dict)
     cpus: int = 1
     gpus: float = 0.0
     running: Path | None = None
@@ -58,7 +83,7 @@ class TrialObjective:
         Raises TrialError: OutOfMemoryError, with all memory given back, DivergedError, DeadParameterError.
         """
         try:
-            yield from self._train_and_report(config)
+            yield from self.of(config.first_params)._train_and_report(config)
             return
         except Exception as error:
             if not is_out_of_memory(error):
@@ -68,6 +93,11 @@ class TrialObjective:
 
         device.release()
         raise OutOfMemoryError(said)
+
+    def of(self, params: Params) -> "TrialObjective":
+        """The same for trials of the one model that `params` name."""
+        name = params.get("model", self.name)
+        return self if name == self.name else self._each[str(name)]
 
     def pulse(self, config: TrialConfig) -> Path | None:
         """The file that a trial touches while its steps go on."""
@@ -82,8 +112,9 @@ class TrialObjective:
         marks = Bookmarks(self.running) if self.running else None
         keeper = Keeper(config, marks, self.bookmark_seconds, Pulse(self.pulse(config)))
         keeper.pulse()
-        training = self._prepare(config)
-        training.collate = alive(training.collate, keeper.pulse)  # in evaluations, too
+        start, stage = self._start(config, keeper.pulse)
+        training = start._prepare(config)
+        training.collate = alive(alive(training.collate, keeper.pulse), self.beat)  # in evaluations, too
         liveness.assert_live(training, config.first_params)
         course = population.course_of(config)
         sign = 1.0 if self.mode == "max" else -1.0
@@ -118,6 +149,7 @@ class TrialObjective:
                 | course.metrics
                 | {"seconds": keeper.seconds}
                 | ({"micro_batch_size": float(config.micro_batch)} if config.micro_batch else {})
+                | stage
                 | (sizes if done else {}),
                 done=done,
                 checkpoint=checkpoint,
@@ -128,19 +160,52 @@ class TrialObjective:
                 return
             course.after_report(training, evaluation.step)
 
+    def _start(self, config: TrialConfig, pulse: Callable[[], None]) -> "tuple[TrialObjective, dict[str, float]]":
+        """This objective, from the model that the stage before makes of its own; and what that stage reached."""
+        from hpo.training.carried import carry_on
+        from hpo.training.checkpoint import read_manifest
+        from hpo.training.hyperparameters import of_stage
+        from hpo.training.once import made_once
+
+        params = config.first_params
+        if self.adaptation is None or params.get("adapt") is False:
+            return self, {}
+        stage = self.adaptation.of({"model": self.name} if self.name else {})
+        own = of_stage(params)
+        key = hashlib.sha256(json.dumps([self.name, own], sort_keys=True).encode()).hexdigest()
+        seeds = Seeds(init=int(key[:7], 16), order=int(key[7:14], 16))
+
+        def make(folder: Path) -> Path:
+            """Train, and name its checkpoint."""
+            alone = replace(stage, checkpoints=folder, beat=pulse)
+            trial = TrialConfig(number=0, params=own, seeds=seeds, micro_batch=config.micro_batch)
+            *_, last = alone(trial)
+            assert last.checkpoint is not None
+            carry_on(last.checkpoint, stage.model)
+            return last.checkpoint
+
+        def wait() -> None:
+            pulse()
+            time.sleep(WAIT_SECONDS)
+
+        home = made_once(stage.checkpoints / key[:16], make, wait)
+        reached = read_manifest(home).metrics[stage.metric]
+        start = replace(self, model=home, adapted=True, adaptation=None, models={})
+        return start, {f"adapt_{stage.metric}": reached}
+
     def _can_win(self, value: float, keep_above: float | None) -> bool:
         return keep_above is None or (value >= keep_above if self.mode == "max" else value <= keep_above)
 
     def _prepare(self, config: TrialConfig) -> "Training":
         from hpo.training import batches, device
-        from hpo.training.hyperparameters import Hyperparameters
+        from hpo.training.hyperparameters import Hyperparameters, without_stage
         from hpo.training.loop import Clip, Training
         from hpo.training.losses import build_loss
         from hpo.training.model import freeze
         from hpo.training.optimizer import build_optimizer, multiplier
         from hpo.training.recipes import active
 
-        hyper = Hyperparameters.model_validate(config.first_params)
+        hyper = Hyperparameters.model_validate(without_stage(config.first_params))
         where = device.pick_device(self.gpus)
         model = self._starting.build(hyper, config.seeds.init)
         recipes = active(hyper)
@@ -159,6 +224,8 @@ class TrialObjective:
             loss=build_loss(hyper, self.task.target),
             plain_loss=build_loss(Hyperparameters(), self.task.target),
             hyper=hyper,
+            started_from=self.name,
+            adapted=self.adapted,
             train=self._train,
             validation=self._validation,
             collate=self._collate,
@@ -174,6 +241,10 @@ class TrialObjective:
             patience=hyper.early_stopping_patience,
             taught=self._taught,
         )
+        if isinstance(self.task, MaskedLm):
+            drawn = Drawn.of(self.task, self._train, self.pad_id, hyper.mlm_probability, config.seeds.order)
+            training.train_on(drawn.rows, drawn, before_step=drawn.at)
+            training.mlm_probability = drawn.probability
         for recipe in recipes:
             recipe.begin(training)
         return training
@@ -208,6 +279,13 @@ class TrialObjective:
     def _score(self, outputs: Array, encoded: Encoded) -> dict[str, float]:
         with metrics.plainly():
             return self.task.compute_metrics(outputs, encoded, self.labels)
+
+    @cached_property
+    def _each(self) -> "Mapping[str, TrialObjective]":
+        return {
+            name: replace(self, model=own.model, data=own.data, pad_id=own.pad_id, name=name, models={})
+            for name, own in self.models.items()
+        }
 
     @cached_property
     def _starting(self) -> "Starting":

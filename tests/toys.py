@@ -1,5 +1,6 @@
 """Toy data for every task: sentences of the tiny BERT's words, in which one word tells."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from hpo.tasks import (
+    MaskedLm,
     MultiLabel,
     MultipleChoice,
     QuestionAnswering,
+    RelationClassification,
     SequenceClassification,
     Task,
     TokenClassification,
@@ -21,7 +24,7 @@ FILLERS = ["film", "plot", "a", "the", "was", "it"]
 
 @dataclass(frozen=True)
 class Toy:
-    """rows: (draw) -> one row. reachable: what three epochs of a tiny BERT reach of the default metric at least."""
+    """rows: (draw) -> one row. reachable: what a few epochs of a tiny BERT reach of the default metric at least."""
 
     task: Task
     row: Callable[[np.random.Generator], Mapping[str, Any]]
@@ -87,6 +90,31 @@ def chosen(draw: np.random.Generator) -> Mapping[str, Any]:
     return {"context": "it was", "choices": choices, "label": str(right)}
 
 
+def related(draw: np.random.Generator) -> Mapping[str, Any]:
+    """What the first of two entities is, wherever they stand."""
+    word = "good" if draw.random() < 0.5 else "bad"
+    marked = [f"<e1>{word}</e1>", "<e2>very</e2>"]
+    if draw.random() < 0.5:
+        marked.reverse()
+    fillers = [str(word) for word in draw.choice(FILLERS, 3)]
+    text = f"{fillers[0]} {marked[0]} {fillers[1]} {marked[1]} {fillers[2]}"
+    return {"text": text, "label": f"{word} for it"}
+
+
+def placed(draw: np.random.Generator) -> Mapping[str, Any]:
+    """The same, with places instead of marks."""
+    row = related(draw)
+    text = re.sub("<.*?>", "", row["text"])
+    ends = [[text.index(own), text.index(own) + len(own)] for own in (row["label"].split()[0], "very")]
+    return {"text": text, "from": ends[0], "to": ends[1], "label": row["label"]}
+
+
+def written(draw: np.random.Generator) -> Mapping[str, Any]:
+    """Every word follows from the one before it."""
+    start = int(draw.integers(0, len(FILLERS)))
+    return {"text": " ".join(FILLERS[(start + place) % len(FILLERS)] for place in range(int(draw.integers(5, 12))))}
+
+
 def swag(draw: np.random.Generator) -> Mapping[str, Any]:
     row = chosen(draw)
     endings = {f"ending{place}": text for place, text in enumerate(row["choices"])}
@@ -109,6 +137,9 @@ TOYS = {
         QuestionAnswering(max_length=24, doc_stride=2, max_query_length=8, max_answer_length=3, unanswerable=True),
         perhaps_answered,
     ),
+    "relations": Toy(RelationClassification(max_length=16), related),
+    "relations in columns": Toy(RelationClassification(first="from", second="to", max_length=16), placed),
+    "masked words": Toy(MaskedLm(max_length=16), written, reachable=6.0),
     "choices": Toy(MultipleChoice(max_length=16), chosen),
     "choices in columns": Toy(
         MultipleChoice(context="sent1", stem="sent2", choices=("ending0", "ending1", "ending2"), max_length=16), swag

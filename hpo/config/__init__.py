@@ -12,15 +12,8 @@ from hpo.config.checks import check
 from hpo.config.document import Document, read
 from hpo.config.parameters import Fault, parse_space
 from hpo.config.places import find, shipped
-from hpo.config.schema import (
-    PACKAGE,
-    BudgetConfig,
-    CheckpointsConfig,
-    ModelConfig,
-    ResourcesConfig,
-    SearchConfig,
-    StudyConfig,
-)
+from hpo.config.schema import PACKAGE, ModelConfig, SearchConfig, StudyConfig, models_of
+from hpo.config.sections import BudgetConfig, CheckpointsConfig, ResourcesConfig
 from hpo.config.syntax import KeyPath
 from hpo.config.wording import coerced, nearest, problems_of
 from hpo.errors import ConfigError, Problem
@@ -79,6 +72,8 @@ def _validated(document: Document, base: Path) -> tuple[StudyConfig | None, list
         written = values["space"]
         values["space"], found = parse_space(written)
         faults += [(("space", *path), message) for path, message in found]
+        if values.get("model") is None and (names := models_of(values["space"])):
+            values["model"] = {"name": names[0]}
         wrong = (written.keys() - values["space"].parameters.keys()) | {str(path[0]) for path, _ in found if path}
     config: StudyConfig | None = None
     try:
@@ -122,16 +117,43 @@ def _resolve(document: Document, base: Path) -> None:
         values["study"] = values["study"].replace(
             "{date}", os.environ.get(DATE) or datetime.now(UTC).strftime("%Y-%m-%d")
         )
-    data, model = values.get("data"), values.get("model")
-    files = data.get("files") if isinstance(data, Mapping) else None
-    if isinstance(files, dict):
-        for split, name in files.items():
+    model = values.get("model")
+    for path in (("data",), ("stages", "adapt", "data")):
+        files: Any = values
+        for key in (*path, "files"):
+            files = files.get(key) if isinstance(files, Mapping) else None
+        for split, name in files.items() if isinstance(files, dict) else ():
             if isinstance(name, str) and name:
-                files[split] = _absolute(name, ("data", "files", split), document, base)
-    if isinstance(model, dict) and isinstance(name := model.get("name"), str) and not name.startswith(PACKAGE):
-        folder = _absolute(name, ("model", "name"), document, base)
-        if name and os.path.isdir(folder):
-            model["name"] = folder
+                files[split] = _absolute(name, (*path, "files", split), document, base)
+    if isinstance(model, dict) and "name" in model:
+        model["name"] = _folders_of(model["name"], ("model", "name"), document, base)
+    for holder, place in _naming_models(values):
+        holder["model"] = _folders_of(holder["model"], (*place, "model"), document, base)
+
+
+def _naming_models(values: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], KeyPath]]:
+    """Every mapping that has the hyperparameter `model` as a key: ranges, conditions, first points."""
+    space, search = values.get("space"), values.get("search")
+    holders: list[tuple[Any, KeyPath]] = [(space, ("space",))]
+    for name, own in space.items() if isinstance(space, dict) else ():
+        if isinstance(own, dict):
+            holders.append((own.get("when"), ("space", name, "when")))
+    first = search.get("first") if isinstance(search, dict) else None
+    for place, own in enumerate(first if isinstance(first, list) else ()):
+        holders.append((own, ("search", "first", place)))
+    return ((holder, path) for holder, path in holders if isinstance(holder, dict) and "model" in holder)
+
+
+def _folders_of(written: Any, path: KeyPath, document: Document, base: Path) -> Any:
+    """Names of models as they are; where they are those of folders, the whole paths."""
+    if isinstance(written, dict):
+        return {key: _folders_of(own, (*path, key), document, base) for key, own in written.items()}
+    if isinstance(written, list):
+        return [_folders_of(own, (*path, place), document, base) for place, own in enumerate(written)]
+    if not isinstance(written, str) or not written or written.startswith(PACKAGE):
+        return written
+    folder = _absolute(written, path, document, base)
+    return folder if os.path.isdir(folder) else written
 
 
 def _absolute(name: str, path: KeyPath, document: Document, base: Path) -> str:

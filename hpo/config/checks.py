@@ -7,32 +7,29 @@ and no weight is read.
 
 import importlib.metadata
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from hpo.config.pairs import check_pairs
 from hpo.config.parameters import FIELDS, Fault, check_value, takes
 from hpo.config.points import first_points
 from hpo.config.recipes import check_depth, check_recipes, check_teacher, most_of, never_together
 from hpo.config.rules import bind, check_room
-from hpo.config.schema import PACKAGE, ModelConfig, SearchConfig, StudyConfig, checked_name
+from hpo.config.schema import PACKAGE, ModelConfig, SearchConfig, StagesConfig, StudyConfig, checked_name, models_of
+from hpo.config.stages import check_stage
 from hpo.config.syntax import KeyPath, dotted, shown
-from hpo.config.wording import nearest
+from hpo.config.wording import explain, nearest
+from hpo.constraints import Constraint
 from hpo.errors import ConfigError, Problem
 from hpo.objectives import COSTS
 from hpo.promotion import PromotionConfig
-from hpo.space import SearchSpace
+from hpo.space import Parameter, SearchSpace
 from hpo.tasks import Task
+from hpo.training.families import DROPOUTS, fields_of, positions_of
 from hpo.training.hyperparameters import BERT_PAPER_GRID
-
-_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-_ROBERTAS = frozenset(
-    {"camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
-)
-"""Model types whose first token has position 2: the last two of max_position_embeddings are not for tokens."""
-_HAVE_ALL_DROPOUTS = _ROBERTAS | {"bert", "big_bird", "convbert", "electra", "ernie", "mobilebert", "roc_bert"}
-"""Model types whose configuration class (transformers 5) has all three, written in config.json or not."""
 
 _MAX_JSON = 1_000_000
 
@@ -44,8 +41,10 @@ def check(sections: Mapping[str, Any], wrong: Collection[str] = ()) -> Iterator[
     """
     space, task, search = sections.get("space"), sections.get("task"), sections.get("search")
     model, promotion = sections.get("model"), sections.get("promotion")
+    stages: StagesConfig | None = sections.get("stages")
     if task and space:
         yield from _parameters_of_the_task(space, task)
+        yield from check_stage(space, stages)
     if space:
         yield from check_recipes(space, task, search, wrong)
     if space and model:
@@ -69,17 +68,34 @@ def check(sections: Mapping[str, Any], wrong: Collection[str] = ()) -> Iterator[
     if promotion:
         yield from _registered_name(promotion)
     if model:
-        yield from _local_model(model, space or SearchSpace(), task)
+        yield from _local_models(model, space or SearchSpace(), task)
 
 
-def check_model(config: StudyConfig, folder: Path) -> None:
-    """What `check` asks of a local model, asked of one that was fetched to `folder`. ConfigError."""
+def check_model(config: StudyConfig, folder: Path, name: str | None = None) -> None:
+    """What `check` asks of a local model, asked of one that was fetched to `folder`. name: None for `model.name`.
+    ConfigError."""
+    name = name or config.model.name
     try:
-        faults = list(_model(_config_in(folder), config.space, config.task))
+        there = parameters_for(config.space, name)
+        found = list(_model(_config_in(folder), there, config.space.constraints, config.task))
     except ValueError as error:
-        faults = [(("model", "name"), str(error))]
+        found = [(("model", "name"), str(error))]
+    faults = [(path, _of_one(name, message, config.models)) for path, message in found]
     if faults:
         raise ConfigError([Problem(dotted(path), message) for path, message in faults])
+
+
+def parameters_for(space: SearchSpace, name: str) -> dict[str, Parameter]:
+    """The parameters that trials from the model `name` may have."""
+    return {
+        parameter: own
+        for parameter, own in space.parameters.items()
+        if not any(one.parameter == "model" and name not in one.values for one in own.when)
+    }
+
+
+def _of_one(name: str, message: str, names: Collection[str]) -> str:
+    return f"{name}: {message}" if len(names) > 1 else message
 
 
 def _parameters_of_the_task(space: SearchSpace, task: Task) -> Iterator[Fault]:
@@ -160,20 +176,34 @@ def _registered_name(promotion: PromotionConfig) -> Iterator[Fault]:
         yield ("promotion", "model"), str(error)
 
 
-def _local_model(model: ModelConfig, space: SearchSpace, task: Task | None) -> Iterator[Fault]:
-    try:
-        folder = _local_folder(model.name)
-        config = _config_in(folder) if folder else {}
-    except ValueError as error:
-        yield ("model", "name"), str(error)
-        return
-    yield from _model(config, space, task)
+def _local_models(model: ModelConfig, space: SearchSpace, task: Task | None) -> Iterator[Fault]:
+    names = models_of(space)
+    if names and model.name != names[0]:
+        message = (
+            f"{shown(model.name)}, but the first of space.model, {shown(names[0])}, is the default configuration's"
+        )
+        yield ("model", "name"), f"{message}; write one of them for both, or remove the section model"
+    places: list[tuple[str, KeyPath]] = [(name, ("space", "model")) for name in names]
+    for name, place in places or [(model.name, ("model", "name"))]:
+        try:
+            ModelConfig(name=name)
+            folder = _local_folder(name)
+            config = _config_in(folder) if folder else {}
+        except ValidationError as error:
+            yield place, explain(error.errors(include_url=False)[0])
+        except ValueError as error:
+            yield place, str(error)
+        else:
+            for path, message in _model(config, parameters_for(space, name), space.constraints, task):
+                yield path, _of_one(name, message, names)
 
 
-def _model(config: Mapping[str, Any], space: SearchSpace, task: Task | None) -> Iterator[Fault]:
+def _model(
+    config: Mapping[str, Any], parameters: Mapping[str, Parameter], rules: Iterable[Constraint], task: Task | None
+) -> Iterator[Fault]:
     """Depth, dropouts and positions, as the model's `config.json` has them."""
     layers = config.get("num_hidden_layers", config.get("n_layers"))
-    frozen, decay = space.parameters.get("frozen_layers"), space.parameters.get("layerwise_lr_decay")
+    frozen, decay = parameters.get("frozen_layers"), parameters.get("layerwise_lr_decay")
     if frozen is not None and isinstance(layers, int):
         fault = ""
         if (most := int(most_of(frozen))) > layers:
@@ -184,16 +214,13 @@ def _model(config: Mapping[str, Any], space: SearchSpace, task: Task | None) -> 
         if fault:
             yield ("space", "frozen_layers"), fault
     if isinstance(layers, int):
-        yield from check_depth(space, layers)
-    if config and config.get("model_type") not in _HAVE_ALL_DROPOUTS:
-        for name in _DROPOUTS:
-            if name in space.parameters and name not in config:
-                kind = config.get("model_type", "unknown")
-                yield ("space", name), f"a model of type {shown(kind)} has no {name}; remove it"
-    positions = config.get("max_position_embeddings")
-    if isinstance(positions, int) and config.get("model_type") in _ROBERTAS:
-        positions -= 2
-    if task is not None and isinstance(positions, int) and task.max_length > positions:
+        yield from check_depth(parameters, rules, layers)
+    for name in DROPOUTS if config else ():
+        if name in parameters and not fields_of(config, name):
+            kind = config.get("model_type", "unknown")
+            yield ("space", name), f"a model of type {shown(kind)} has no {name}; remove it"
+    positions = positions_of(config)
+    if task is not None and positions is not None and task.max_length > positions:
         yield ("task", "max_length"), f"{task.max_length} tokens, but the model has {positions} positions; lower it"
 
 

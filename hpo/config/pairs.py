@@ -47,6 +47,9 @@ def check_pairs(search: SearchConfig, space: SearchSpace | None) -> Iterator[Fau
     if space is not None:
         if isinstance(search.scheduler, PbtConfig):
             yield from ((("search", "scheduler", *path), text) for path, text in search.scheduler.faults(space))
+            if "model" in space.varying:
+                what = "pbt hands weights from one trial to another, which all have to be of one model"
+                yield ("space", "model"), f"{what}; write one, or take another scheduler, such as asha"
         match sampler:
             case "grid":
                 yield from _grid(space)

@@ -20,12 +20,14 @@ from pydantic import TypeAdapter, ValidationError
 from hpo.config.syntax import KeyPath, shown
 from hpo.config.wording import explain, nearest
 from hpo.space import Choice, Condition, Fixed, FloatRange, IntRange, Parameter, Scalar, SearchSpace
-from hpo.training.hyperparameters import Hyperparameters
+from hpo.training.hyperparameters import ADAPT, OF_STAGE, Hyperparameters
 
 Fault: TypeAlias = tuple[KeyPath, str]
 
-FIELDS = Hyperparameters.model_fields
-WHOLE_IF_WRITTEN_SO = frozenset({"num_train_epochs"})
+FIELDS = Hyperparameters.model_fields | {
+    f"{ADAPT}{name}": Hyperparameters.model_fields[name] for name in sorted(OF_STAGE)
+}
+WHOLE_IF_WRITTEN_SO = frozenset({"num_train_epochs", f"{ADAPT}num_train_epochs"})
 """Fields of real numbers whose values stay whole where they are all written as whole numbers."""
 
 _RANGE = ("low", "high", "step", "log", "when")

@@ -5,7 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 from hpo.space import Fixed, Scalar, SearchSpace
-from hpo.training.hyperparameters import BERT_PAPER_GRID, DEFAULT_DROPOUT, Hyperparameters
+from hpo.training.hyperparameters import ADAPT, BERT_PAPER_GRID, DEFAULT_DROPOUT, Hyperparameters
+
+FIRST = frozenset({"model", "adapt"})
+"""Hyperparameters whose first value is the default configuration's."""
 
 GRID: Final = "bert-paper-grid"
 
@@ -16,7 +19,9 @@ First: TypeAlias = Literal["default", "bert-paper-grid"] | dict[str, Any]
 def default_point(space: SearchSpace) -> dict[str, Scalar]:
     """The default configuration, for every parameter that varies."""
     defaults = Hyperparameters().model_dump()
-    return {name: DEFAULT_DROPOUT if defaults[name] is None else defaults[name] for name in space.varying}
+    defaults |= {f"{ADAPT}{name}": value for name, value in defaults.items()}
+    known = {name: DEFAULT_DROPOUT if defaults[name] is None else defaults[name] for name in space.varying}
+    return known | {name: own.at(0.0) for name, own in space.varying.items() if name in FIRST}
 
 
 def moved_default(space: SearchSpace) -> dict[str, tuple[Scalar, Scalar]]:

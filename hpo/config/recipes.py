@@ -3,12 +3,13 @@
 Knows of a recipe what `hyperparameters` says of it, and nothing of how it trains.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from hpo.config.parameters import Fault
 from hpo.config.schema import ModelConfig, SearchConfig
 from hpo.config.syntax import shown
+from hpo.constraints import Constraint
 from hpo.schedulers import PbtConfig
 from hpo.space import Choice, Fixed, Parameter, Scalar, SearchSpace
 from hpo.tasks import Task
@@ -37,16 +38,16 @@ def check_recipes(
                 yield ("space", name), f"a member of a population can't hand {name} on; remove it, or take asha"
 
 
-def check_depth(space: SearchSpace, layers: int) -> Iterator[Fault]:
+def check_depth(parameters: Mapping[str, Parameter], rules: Iterable[Constraint], layers: int) -> Iterator[Fault]:
     """layers: of the model's encoder."""
-    reinit, frozen = space.parameters.get("reinit_layers"), space.parameters.get("frozen_layers")
+    reinit, frozen = parameters.get("reinit_layers"), parameters.get("frozen_layers")
     if reinit is None:
         return
     if (most := int(most_of(reinit))) > layers:
         yield ("space", "reinit_layers"), f"{most} layers to begin anew, but the model has {layers}; lower it"
         return
     both = {"reinit_layers", "frozen_layers"}
-    if frozen is None or any(both <= rule.names for rule in space.constraints):
+    if frozen is None or any(both <= rule.names for rule in rules):
         return
     below = int(most_of(frozen))
     if most and below and most + below > layers and not never_together(frozen, "frozen_layers", below, reinit):

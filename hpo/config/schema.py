@@ -12,8 +12,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ByteSize,
-    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -26,6 +24,7 @@ from pydantic_core import InitErrorDetails
 from hpo.config import points
 from hpo.config.parameters import parse_space, written
 from hpo.config.rules import bind
+from hpo.config.sections import BudgetConfig, CheckpointsConfig, ConfirmConfig, ResourcesConfig, Section
 from hpo.config.syntax import dotted, dump, shown
 from hpo.config.wording import explain
 from hpo.data import DataConfig
@@ -35,8 +34,8 @@ from hpo.objectives import COSTS, Limits, Mode
 from hpo.promotion import PromotionConfig
 from hpo.samplers import Sampler, TpeConfig
 from hpo.schedulers import AshaConfig, SchedulerUnion
-from hpo.space import Scalar, SearchSpace
-from hpo.tasks import Task
+from hpo.space import Choice, Fixed, Scalar, SearchSpace
+from hpo.tasks import MaskedLm, Task
 from hpo.tracking import TrackingConfig
 
 PACKAGE = "package:"
@@ -86,13 +85,20 @@ def _parsed(value: Any) -> SearchSpace:
     return space
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+def models_of(space: SearchSpace) -> tuple[str, ...]:
+    """The names that `space.model` lists; () where the model is not searched."""
+    match space.parameters.get("model"):
+        case Choice(values):
+            return tuple(map(str, values))
+        case Fixed(value):
+            return (str(value),)
+    return ()
 
 
 class ModelConfig(Section):
-    """name: a Hub id, a folder, or package:<distribution> for weights shipped in a Python package. teacher: a finished
-    model of the same task, models:/NAME@champion or a checkpoint's folder, that `distillation_weight` learns from."""
+    """name: a Hub id, a folder, or package:<distribution> for weights shipped in a Python package; where `space.model`
+    lists several, the first of them. revision: of this one. teacher: a finished model of the same task,
+    models:/NAME@champion or a checkpoint's folder, that `distillation_weight` learns from."""
 
     name: str
     revision: str | None = None
@@ -115,6 +121,20 @@ class ModelConfig(Section):
         return self
 
 
+class AdaptConfig(Section):
+    """Each trial's model is first adapted to texts of the task's domain, which need no labels. Its hyperparameters are
+    in the space, as `adapt_learning_rate`; `adapt: [false, true]` there lets the search decide whether it is done."""
+
+    task: MaskedLm
+    data: DataConfig
+
+
+class StagesConfig(Section):
+    """What comes before the training for the task."""
+
+    adapt: AdaptConfig
+
+
 class SearchConfig(Section):
     """How trials are proposed, stopped and compared.
 
@@ -131,69 +151,6 @@ class SearchConfig(Section):
     warm_start: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
 
-class BudgetConfig(Section):
-    """What the study may use, whichever ends first. hours: wall time. epochs: of training, all trials together.
-
-    target: a value of the metric that is good enough; the search ends with the first complete trial that reaches it.
-    """
-
-    trials: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    hours: Annotated[float, Field(gt=0.0)] | None = None
-    epochs: Annotated[float, Field(gt=0.0)] | None = None
-    target: Annotated[float, Field(allow_inf_nan=False)] | None = None
-
-    @model_validator(mode="after")
-    def _is_limited(self) -> Self:
-        if self.trials is None and self.hours is None and self.epochs is None:
-            raise ValueError("no limit is given; write trials, hours or epochs")
-        return self
-
-
-class ResourcesConfig(Section):
-    """What one trial gets. gpus: one, or a share of one. max_concurrent_trials: fewer than would fit.
-
-    silent_minutes: a trial from which nothing came for so long, not even the sign of a finished step, is ended; None
-    takes half an hour, or longer where the study's trials have been silent for longer and went on.
-    """
-
-    cpus: Annotated[int, Field(ge=1, le=4096)] = 1
-    gpus: Annotated[float, Field(ge=0.0)] = 0.0
-    max_concurrent_trials: Annotated[int, Field(ge=1)] | None = None
-    silent_minutes: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
-
-    @field_validator("gpus")
-    @classmethod
-    def _is_one_device_at_most(cls, gpus: float) -> float:
-        if gpus > 1:
-            raise ValueError(f"{gpus:g} GPUs, but a trial trains on one device; write 1, or a share such as 0.5")
-        return gpus
-
-
-class ConfirmConfig(Section):
-    """The leaders are retrained over fresh seeds before one of them is named the winner, beside the budget.
-
-    top: how many of the complete trials, fewer where there are fewer; the default configuration always comes with them.
-    seeds: runs of each; one gives a mean without an interval, and from three on clear losers stop early. confidence:
-    of the intervals, and of not losing the best one early.
-    """
-
-    top: Annotated[int, Field(ge=1, le=100)] = 3
-    seeds: Annotated[int, Field(ge=1, le=100)] = 3
-    confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
-
-
-class CheckpointsConfig(Section):
-    """keep: how many of the study's best stay on disk. max_bytes: what all of them may take (2GB, 500MB, a number).
-
-    every_minutes: how often a running trial writes down where it is (four times the model's size), so that one that is
-    cut off repeats no more than that; shorter ones write nothing. null: never.
-    """
-
-    keep: Annotated[int, Field(ge=1, le=1000)] = 2
-    max_bytes: Annotated[ByteSize, Field(ge=1_000_000)] = ByteSize(4_000_000_000)
-    every_minutes: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = 5.0
-
-
 class StudyConfig(Section):
     """A whole space file, checked and resolved: paths are absolute, `{date}` is a date, defaults are filled in.
 
@@ -207,6 +164,7 @@ class StudyConfig(Section):
     model: ModelConfig
     task: Task
     data: DataConfig
+    stages: StagesConfig | None = None
     space: Annotated[SearchSpace, PlainValidator(_parsed), PlainSerializer(written)]
     constraints: tuple[str, ...] = ()
     search: SearchConfig = SearchConfig()
@@ -277,6 +235,11 @@ class StudyConfig(Section):
     def folder(self) -> Path:
         """Where this study's ledger and checkpoints lie."""
         return self.storage / self.study
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models that trials start from, that of the default configuration first."""
+        return models_of(self.space) or (self.model.name,)
 
     @property
     def objectives(self) -> dict[str, Mode]:

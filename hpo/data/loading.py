@@ -4,8 +4,8 @@ The driver calls this once; trials get encoded rows only. Must not know tasks or
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from hpo.columns import Layout
 from hpo.data.config import Cut, DataConfig
 from hpo.data.files import read_files
 from hpo.data.source import Source, SplitName, clean, is_hidden
-from hpo.data.splits import arrange
+from hpo.data.splits import arrange, compared_texts
 from hpo.errors import DataError
 from hpo.records import DatasetRecord
 
@@ -93,6 +93,24 @@ def load(
     arranged, more = arrange(tables, config, layout, seed, first_with)
     records = _records(arranged, source, config, seed)
     return Splits(arranged["train"], arranged["validation"], arranged.get("test"), records, (*notes, *more))
+
+
+def without_texts(splits: Splits, layout: Layout, held_out: "Sequence[pa.Table]", theirs: Layout) -> tuple[Splits, int]:
+    """The splits without the training rows that have a text of `held_out`, and how many those were. DataError where
+    none is left."""
+    texts = {text for table in held_out for row in compared_texts(table, theirs) for text in row}
+    kept = [row for row, own in enumerate(compared_texts(splits.train, layout)) if not texts & {*own}]
+    dropped = len(splits.train) - len(kept)
+    if not dropped:
+        return splits, 0
+    if not kept:
+        raise DataError("stages.adapt.data: all of its training texts are in held-out rows of the task; give it others")
+    train = splits.train.take(kept)
+    records = tuple(
+        record.model_copy(update={"rows": len(train), "digest": digest(train)}) if record.split == "train" else record
+        for record in splits.records
+    )
+    return replace(splits, train=train, records=records), dropped
 
 
 def _read(config: DataConfig, layout: Layout, base: Path, cache: Path, announce: Callable[[str], None]) -> Source:

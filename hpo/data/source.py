@@ -157,6 +157,16 @@ def _spans(split: RawSplit, own: Column) -> "pa.ChunkedArray":
         raise DataError(f"{split.where}: {own.name!r} is not texts and whole numbers ({error}); correct it") from error
 
 
+def _places(split: RawSplit, own: Column) -> "pa.ChunkedArray":
+    import pyarrow as pa
+
+    rows = _lists(split, own.name, "two characters' numbers")
+    for row, values in enumerate(rows):
+        if len(values) != 2 or not all(isinstance(value, int) for value in values):
+            refuse(split, (row, f"{own.name!r} is {values!r}; write the first character and the one behind the last"))
+    return pa.chunked_array([pa.array(rows, pa.large_list(pa.int64()))])
+
+
 def _lists(split: RawSplit, name: str, what: str) -> list[list[Any]]:
     import pyarrow as pa
 
@@ -240,4 +250,5 @@ _CLEANERS: "Mapping[Kind, Callable[[RawSplit, Column], pa.ChunkedArray]]" = {
     "number": _numbers,
     "classes": _classes,
     "spans": _spans,
+    "places": _places,
 }

@@ -62,7 +62,7 @@ def arrange(
         chosen = _choose(splits[cut.from_], cut.rows, layout, seed, f"cut {name}", cut.from_)
         splits[name] = splits[cut.from_].take(chosen)
         splits[cut.from_] = splits[cut.from_].take(np.setdiff1d(np.arange(len(splits[cut.from_])), chosen))
-        held_out = _texts(splits[name], layout)
+        held_out = compared_texts(splits[name], layout)
         for other in ("train", cut.from_):
             splits[other], dropped = _without(splits[other], held_out, layout)
             if dropped:
@@ -179,14 +179,14 @@ def _quotas(counts: Array, rows: int, keep: int) -> Array:
     return quotas
 
 
-def _texts(table: "pa.Table", layout: Layout) -> list[tuple[str, ...]]:
+def compared_texts(table: "pa.Table", layout: Layout) -> list[tuple[str, ...]]:
     """Texts row by row, as they compare: lower case, single blanks."""
     columns = [[_compared(value) for value in table[own.name].to_pylist()] for own in layout.inputs]
     return list(zip(*columns, strict=True))
 
 
-def _compared(value: str | list[str]) -> str:
-    return " ".join((value if isinstance(value, str) else " ".join(value)).lower().split())
+def _compared(value: str | list[str] | list[int]) -> str:
+    return " ".join((value if isinstance(value, str) else " ".join(map(str, value))).lower().split())
 
 
 def _names(table: "pa.Table", layout: Layout) -> list[str]:
@@ -197,13 +197,13 @@ def _names(table: "pa.Table", layout: Layout) -> list[str]:
 def _without(table: "pa.Table", texts: list[tuple[str, ...]], layout: Layout) -> tuple["pa.Table", int]:
     """The rows whose text is not among `texts`, and how many were."""
     held_out = set(texts)
-    kept = np.array([text not in held_out for text in _texts(table, layout)], dtype=bool)
+    kept = np.array([text not in held_out for text in compared_texts(table, layout)], dtype=bool)
     return table.take(np.flatnonzero(kept)), int(len(kept) - kept.sum())
 
 
 def _overlaps(splits: Mapping[SplitName, "pa.Table"], config: DataConfig, layout: Layout) -> list[str]:
     """Notes on texts that published splits share; these stay as they were published."""
-    texts = {name: _texts(table, layout) for name, table in splits.items()}
+    texts = {name: compared_texts(table, layout) for name, table in splits.items()}
     known = {name: set(rows) for name, rows in texts.items()}
     pairs: list[tuple[SplitName, SplitName]] = [("validation", "train"), ("test", "train"), ("test", "validation")]
     notes = []

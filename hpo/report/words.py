@@ -23,8 +23,12 @@ SHORT_NAMES = {
     "frozen_layers": "frozen",
     "focal_gamma": "gamma",
     "label_smoothing_factor": "smooth",
+    "mlm_probability": "masked",
 }
-ERRORS = frozenset({"loss", "mse", "rmse", "mae"})
+STAGE = "adapt_"
+"""Before the names of what the stage `adapt` trains with."""
+
+ERRORS = frozenset({"loss", "mse", "rmse", "mae", "perplexity"})
 """Metrics with a unit of their own. All others lie within -1 and 1, so differences are read in points of 0.01."""
 
 REASON = 160
@@ -32,7 +36,8 @@ REASON = 160
 
 
 def short_name(name: str) -> str:
-    return SHORT_NAMES.get(name, name)
+    stage, own = ("adapt ", name.removeprefix(STAGE)) if name.startswith(STAGE) else ("", name)
+    return stage + SHORT_NAMES.get(own, own)
 
 
 def short_value(value: Scalar, digits: int = 2) -> str:
@@ -44,7 +49,10 @@ def short_value(value: Scalar, digits: int = 2) -> str:
 
 def short_params(params: Mapping[str, Scalar], names: Iterable[str]) -> str:
     """`lr 3.1e-05  batch 16`: those of `names` that this trial has."""
-    return "  ".join(f"{short_name(name)} {short_value(params[name])}" for name in names if name in params)
+    known = {name: params[name] for name in names if name in params}
+    if "model" in known:
+        known["model"] = str(known["model"]).rpartition("/")[2]
+    return "  ".join(f"{short_name(name)} {short_value(value)}" for name, value in known.items())
 
 
 def metric_value(value: float | None) -> str:

@@ -39,7 +39,7 @@ from hpo.study.confirm import Confirmation, leaders
 from hpo.study.finish import Finish, finished
 from hpo.study.lease import driver_lock
 from hpo.study.phases import SearchThenConfirm
-from hpo.study.prepare import Prepared, prepare
+from hpo.study.prepare import ADAPTED, Prepared, prepare
 from hpo.study.room import Room, WaitingForRoom
 from hpo.study.search import StudySearch
 from hpo.study.steps import Ladder
@@ -75,10 +75,11 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         stack.enter_context(study_folder.disk_errors(folder))
         stack.enter_context(driver_lock(folder))
         stack.enter_context(study_folder.on_signal(study_folder.leave, deadline))
-        study_folder.remove_temporaries(folder)
+        study_folder.remove_temporaries(folder, folder / ADAPTED)
         study_folder.check_unchanged(folder, config)
         before = read_study(folder, config.study, config.mode, config.ledger)
         study_folder.check_is_its_own(folder, config, before)
+        defaults = history.trained_without(config)
         ladder = Ladder.of(config.search.scheduler, config.space)
         seconds = config.budget.hours * 3600 if config.budget.hours is not None else None
         screen = stack.enter_context(
@@ -86,7 +87,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
                 budget=Budget(config.budget.trials, seconds, config.budget.epochs, _seeds(config)),
                 varying=tuple(config.space.varying),
                 rungs=ladder.fractions,
-                known=[*before.within(config.space, history.TRAINED_WITHOUT), *(before.runs if config.confirm else ())],
+                known=[*before.within(config.space, defaults), *(before.runs if config.confirm else ())],
             )
         )
         past = history.find(config, before.taken_over)
@@ -101,7 +102,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             sampler=config.search.sampler,
             seed=config.seed,
             others={name: mode for name, mode in config.objectives.items() if name != config.metric},
-            defaults=history.TRAINED_WITHOUT,
+            defaults=defaults,
             url=config.ledger,
         )
         fresh = None
@@ -188,7 +189,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         study = SearchThenConfirm(search, confirm)
         study.open()
         if not study.exhausted:
-            room = Room(folder, checkpoint_bytes(prepared.pretrained.folder), screen.say)
+            room = Room(folder, max(map(checkpoint_bytes, prepared.folders)), screen.say)
             with study_folder.on_signal(lambda number: _stop(study, screen, number), deadline), room.watched():
                 objective = prepared.objective(config, checkpoints, bookmarks.folder)
                 trials = runner(objective, config.resources, address)
@@ -260,7 +261,7 @@ def _started(config: StudyConfig, prepared: Prepared, tags: Mapping[str, str]) -
         mode=config.mode,
         document=config.document(),
         params={
-            "model": config.model.name,
+            "model": ", ".join(config.models),
             "task": config.task.type,
             "sampler": config.search.sampler.type,
             "scheduler": config.search.scheduler.type,
@@ -268,7 +269,7 @@ def _started(config: StudyConfig, prepared: Prepared, tags: Mapping[str, str]) -
         },
         tags={
             "hpo.searched": ", ".join(config.space.varying),
-            "hpo.model": prepared.pretrained.source,
+            "hpo.model": ", ".join(own.pretrained.source for own in prepared.starts.values()),
             **tags,
         },
         datasets=prepared.splits.records,

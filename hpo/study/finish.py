@@ -110,10 +110,10 @@ class Finish:
             return earlier
         if self.prepared.encoded.test is None or best.checkpoint is None or not has_weights(best):
             return asked
-        answers = self._ask(best.checkpoint)
+        answers = self._ask(best)
         against = None
         if baseline is not None and baseline.checkpoint is not None and has_weights(baseline):
-            against = answers if baseline.number == best.number else self._ask(baseline.checkpoint)
+            against = answers if baseline.number == best.number else self._ask(baseline)
         decision, version = None, None
         if gate is not None and self.run_id is not None:
             decision = self._decided(gate, self.run_id, best.checkpoint) or self._decide(answers, best)
@@ -158,11 +158,13 @@ class Finish:
         note = "it was promoted under another gate before; a promotion is not judged again"
         return decision.model_copy(update={"reasons": (*decision.reasons, note)})
 
-    def _ask(self, folder: Path) -> Answers:
-        """What a checkpoint of this study says on the test rows."""
-        checkpoint.verify(folder)
-        assert self.prepared.encoded.test is not None
-        return self._answers(self._own(folder), Encoded.load(self.prepared.encoded.test))
+    def _ask(self, record: TrialRecord) -> Answers:
+        """What the checkpoint of a trial says on the test rows, as the tokenizer of its model encodes them."""
+        rows = self.prepared.start_of(record.params).encoded.test
+        assert record.checkpoint is not None
+        assert rows is not None
+        checkpoint.verify(record.checkpoint)
+        return self._answers(self._own(record.checkpoint), Encoded.load(rows))
 
     def _own(self, folder: Path) -> Model:
         """A checkpoint of this study. One of an earlier release says nothing of its task, and nothing was tuned."""
@@ -208,6 +210,9 @@ class Finish:
                     champion = self._ask_champion(registry.fetch(present, Path(folder)))
             except ModelError as error:
                 obstacle = f"version {present.number}, the present champion, can't be compared: {error}"
+        if champion is not None and present is not None and champion.references != answers.references:
+            champion, what = None, "its vocabulary is another, so the same texts ask it for something else"
+            obstacle = f"version {present.number}, the present champion, can't be compared: {what}"
         digests = {record.split: record.digest for record in self.prepared.splits.records}
         evidence = replace(
             self._evidence(answers, champion),

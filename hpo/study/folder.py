@@ -22,13 +22,19 @@ from hpo.errors import ConfigError, DataError, Problem, ServiceError, StudyExist
 from hpo.ledger.past import PastStudy
 
 SAVED = "study.json"
+STAGE_DATA = "stage_data_sha256"
+"""The fact of the rows of the stage before, where there is one."""
+
+MODELS = "models_sha256"
+"""The fact that holds a JSON object, where `space.model` lists several: the sha256 of each one's weights."""
+
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 LEAVE_WITHIN = 28.0
 """Seconds between the first signal and the end of the process."""
 
 _TEMPORARY = re.compile(r"\..+\.\d+").fullmatch
-_MEANING = ("seed", "model", "task", "data")
+_MEANING = ("seed", "model", "task", "data", "stages")
 """Sections that decide, beside the metric, what a trial and its value mean. Any other may change from run to run."""
 
 
@@ -107,11 +113,19 @@ def check_facts(folder: Path, facts: Mapping[str, str]) -> None:
     """Refuse to go on over other rows or other weights: DataError."""
     saved = _saved(folder)
     for name, value in facts.items():
-        if saved is not None and saved["facts"].get(name) != value:
+        if saved is not None and not _agrees(name, saved["facts"].get(name), value):
             raise DataError(
                 f"data: {name} is {value[:12]}, but this study began with {saved['facts'].get(name, '')[:12]}; "
                 "restore what it was, or give the study a new name"
             )
+
+
+def _agrees(name: str, before: str | None, now: str) -> bool:
+    """Of the models that are searched, other ones may come and go with the space."""
+    if name != MODELS:
+        return before == now
+    known, own = json.loads(before or "{}"), json.loads(now)
+    return all(known[each] == own[each] for each in known.keys() & own.keys())
 
 
 def _saved(folder: Path) -> dict[str, Any] | None:

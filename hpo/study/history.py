@@ -22,12 +22,19 @@ from hpo.objectives import NO_LIMITS, Limits
 from hpo.records import TrialRecord, TrialState
 from hpo.report import words
 from hpo.space import Params
-from hpo.study.folder import SAVED
+from hpo.study.folder import MODELS, SAVED, STAGE_DATA
 from hpo.study.trials import again_of, has_weights, ranked
-from hpo.training.hyperparameters import Hyperparameters
+from hpo.training.hyperparameters import ADAPT, Hyperparameters
 
-TRAINED_WITHOUT: Params = {name: own for name, own in Hyperparameters().model_dump().items() if own is not None}
+_KNOWN = {name: own for name, own in Hyperparameters().model_dump().items() if own is not None}
+TRAINED_WITHOUT: Params = {**_KNOWN, **{f"{ADAPT}{name}": own for name, own in _KNOWN.items()}}
 """What a trial trains with where its assignment is silent; a dropout is the model's own, and not known here."""
+
+
+def trained_without(config: StudyConfig) -> Params:
+    """The same, with the model that trials of this study start from where they name none."""
+    return {**TRAINED_WITHOUT, "model": config.model.name}
+
 
 KEY = "search.warm_start"
 
@@ -72,12 +79,13 @@ def take_over(
     empty = []
     for source in sources:
         strange = _differs(source, config, facts)
+        defaults = {**TRAINED_WITHOUT, "model": _our_name(source, config, facts) or ""}
         fitting = [
             record.model_copy(update={"params": params})
             for record in source.past.records
             if record.state is not TrialState.FAILED
             and not record.exploits  # what it began with did not earn its values
-            and isinstance(params := fit(record.params, config.space, TRAINED_WITHOUT), dict)
+            and isinstance(params := fit(record.params, config.space, defaults), dict)
         ]
         told = f"warm start from {source.name}:"
         if strange is None and fitting and config.search.sampler.type in _LEARN:
@@ -191,16 +199,32 @@ def _only(name: str, studies: Sequence[PastStudy], saved: Mapping[str, Any]) -> 
 def _differs(source: Source, config: StudyConfig, facts: Mapping[str, str]) -> str | None:
     """What makes its values no evidence here; None where they were measured on the same."""
     theirs, ours = source.saved.get("config", {}), json.loads(config.to_json())
+    known = source.saved.get("facts", {})
     if not theirs:
         return "nobody knows its data"
     if theirs.get("task") != ours["task"]:
         return "another task"
+    if theirs.get("stages") != ours.get("stages") or known.get(STAGE_DATA) != facts.get(STAGE_DATA):
+        return "other stages"
     if _metrics(theirs, config) != tuple(config.objectives) or source.past.mode != config.mode:
         return "another metric"
-    known = source.saved.get("facts", {})
-    if known.get("model_sha256") != facts["model_sha256"]:
+    if _our_name(source, config, facts) is None:
+        return "another model"
+    others, own = json.loads(known.get(MODELS, "{}")), _digests(config, facts)
+    if any(others[name] != own[name] for name in others.keys() & own.keys()):
         return "another model"
     return "other data" if known.get("data_sha256") != facts["data_sha256"] else None
+
+
+def _digests(config: StudyConfig, facts: Mapping[str, str]) -> dict[str, str]:
+    """sha256 of each model's weights, by name."""
+    return {config.model.name: facts["model_sha256"], **json.loads(facts.get(MODELS, "{}"))}
+
+
+def _our_name(source: Source, config: StudyConfig, facts: Mapping[str, str]) -> str | None:
+    """The model of this study that those trials started from which name none."""
+    theirs = source.saved.get("facts", {}).get("model_sha256")
+    return next((name for name, digest in _digests(config, facts).items() if digest == theirs), None)
 
 
 def _metrics(saved: Mapping[str, Any], config: StudyConfig) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ def tell(study: Study, facts: Facts, saved: dict[str, str], now: float, *, repla
         sampler=config.search.sampler,
         seed=config.seed,
         others={name: mode for name, mode in config.objectives.items() if name != config.metric},
-        defaults=history.TRAINED_WITHOUT,
+        defaults=history.trained_without(config),
         url=config.ledger,
     )
     again: list[TrialRecord] = []

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hpo.config import StudyConfig
 from hpo.config.pairs import BLIND
-from hpo.config.schema import ResourcesConfig
+from hpo.config.sections import ResourcesConfig
 from hpo.encoded import Encoded
 from hpo.errors import ServiceError, TrialError
 from hpo.ledger.past import read_study
@@ -45,6 +45,8 @@ JUDGING = 6.0
 REGISTERING = 12.0
 """Seconds for the registry on top of that: imports, and the winner's weights copied."""
 
+STAGE = "the stage adapt is not in the time: each of its assignments trains once, for all trials that have it"
+
 UNPROBED = "no probe was run (--no-probe)"
 
 
@@ -72,10 +74,10 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
     future = course.whole()
     return Plan(
         document=config.document(),
-        model=prepared.pretrained.source,
-        parameters=footprint.parameters(prepared.pretrained.folder),
+        model=", ".join(own.pretrained.source for own in prepared.starts.values()),
+        parameters=max(map(footprint.parameters, prepared.folders)),
         rows=rows,
-        notes=prepared.splits.notes,
+        notes=(*prepared.splits.notes, *([STAGE] if config.stages else [])),
         trials=None if course.is_open else future.trials,
         reached=(*zip(ladder.fractions[:-1], future.reached[:-1], strict=True), (1.0, future.ended)),
         of_longest=ladder.longest is not None,
@@ -89,7 +91,7 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
         fresh=course.fresh(future),
         time=_time(course, pace, future, past, rows.get("test", 0)) if pace else None,
         untimed=untimed,
-        disk=_disk(config, footprint.checkpoint_bytes(prepared.pretrained.folder), slots),
+        disk=_disk(config, max(map(footprint.checkpoint_bytes, prepared.folders)), slots),
         memory=_memory(prepared, pace, batches[-1]),
         exists=past.exists,
         finished=len(past.finished),
@@ -284,8 +286,11 @@ def _disk(config: StudyConfig, checkpoint: int, slots: int) -> Disk:
 
 
 def _memory(prepared: Prepared, pace: Pace | None, batch: int) -> Memory:
-    longest = int(Encoded.load(prepared.encoded.train).ragged["input_ids"].lengths.max())
-    estimate = footprint.trial_bytes(prepared.pretrained.folder, batch, longest)
+    estimates = []
+    for own in prepared.starts.values():
+        longest = int(Encoded.load(own.encoded.train).ragged["input_ids"].lengths.max())
+        estimates.append(footprint.trial_bytes(own.pretrained.folder, batch, longest))
+    estimate = max(estimates)
     is_measured = pace is not None and pace.memory > 0
     return Memory(pace.memory if pace and is_measured else estimate, _machine_bytes(), is_measured)
 

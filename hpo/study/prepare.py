@@ -1,48 +1,98 @@
 """What must be there before the first trial: weights, rows, labels, encoded splits. All of the network happens here."""
 
+import json
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpo.config import StudyConfig
-from hpo.config.checks import check_model
+from hpo.config.checks import check_model, parameters_for
 from hpo.data.cache import EncodedSplits, encode_splits
-from hpo.data.loading import Splits, load
+from hpo.data.loading import Splits, load, without_texts
 from hpo.encoded import Encoded
-from hpo.errors import DataError
+from hpo.errors import ConfigError, DataError, Problem
 from hpo.report.screen import Advance, Screen
+from hpo.space import Params
+from hpo.study.folder import MODELS, STAGE_DATA
 from hpo.study.steps import check_rungs
 from hpo.study.teaching import teach
 from hpo.tasks import Task
 from hpo.training import pretrained
+from hpo.training.extended import extended
+from hpo.training.families import OF_THE_MODEL, positions_of
+from hpo.training.hyperparameters import ADAPT
 from hpo.training.pretrained import Pretrained, Tokenizer
-from hpo.trial import TrialObjective
+from hpo.trial import Start, TrialObjective
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+ADAPTED = "adapted"
+"""In a study's folder: the models that the stage `adapt` made, one for each assignment of it."""
 
 CACHE = ".cache"
 """Beside the studies, shared by them. No study has a name that starts with a dot."""
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Everything that trials and promotion read. labels: in id order, () for regression."""
+class Fetched:
+    """A model that trials start from, and the rows as its tokenizer encodes them."""
 
     pretrained: Pretrained
     tokenizer: Tokenizer
+    encoded: EncodedSplits
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The rows of the stage before the study's own task. encoded: by the name of the model."""
+
+    splits: Splits
+    encoded: Mapping[str, EncodedSplits]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that trials and promotion read. starts: the models by name, that of the default configuration first.
+    labels: in id order, () for regression."""
+
+    starts: Mapping[str, Fetched]
     splits: Splits
     labels: tuple[str, ...]
-    encoded: EncodedSplits
+    stage: Stage | None = None
     teacher: Path | None = None
     teacher_digest: str | None = None
 
+    @property
+    def first(self) -> Fetched:
+        return next(iter(self.starts.values()))
+
+    @property
+    def pretrained(self) -> Pretrained:
+        return self.first.pretrained
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.first.tokenizer
+
+    @property
+    def encoded(self) -> EncodedSplits:
+        return self.first.encoded
+
+    @property
+    def folders(self) -> list[Path]:
+        return [own.pretrained.folder for own in self.starts.values()]
+
+    def start_of(self, params: Params) -> Fetched:
+        """Where a trial with these values starts."""
+        return self.starts.get(str(params.get("model")), self.first)
+
     def objective(self, config: StudyConfig, checkpoints: Path, running: Path | None = None) -> TrialObjective:
         minutes = config.checkpoints.every_minutes
-        return TrialObjective(
+        own = TrialObjective(
             model=self.pretrained.folder,
             task=config.task,
             labels=self.labels,
@@ -51,18 +101,45 @@ class Prepared:
             metric=config.metric,
             mode=config.mode,
             pad_id=self.tokenizer.pad_id,
+            name=config.models[0],
+            models={
+                name: Start(own.pretrained.folder, own.encoded.search.resolve(), own.tokenizer.pad_id)
+                for name, own in self.starts.items()
+            },
             cpus=config.resources.cpus,
             gpus=config.resources.gpus,
             running=running.resolve() if running else None,
             bookmark_seconds=None if minutes is None else 60.0 * minutes,
             teacher=self.teacher,
         )
+        if config.stages is None or self.stage is None:
+            return own
+        task, rows = config.stages.adapt.task, self.stage.encoded
+        adaptation = replace(
+            own,
+            task=task,
+            labels=(),
+            data=rows[config.models[0]].search.resolve(),
+            checkpoints=(checkpoints.parent / ADAPTED).resolve(),
+            metric=task.default_metric,
+            mode=task.mode_of(task.default_metric),
+            models={name: replace(start, data=rows[name].search.resolve()) for name, start in own.models.items()},
+            running=None,
+            bookmark_seconds=None,
+        )
+        return replace(own, adaptation=adaptation)
 
     @property
     def facts(self) -> Mapping[str, str]:
         """What makes two preparations the same."""
-        found = {"model_sha256": self.pretrained.digest, "data_sha256": self.splits.digest}
-        return found | ({"teacher_sha256": self.teacher_digest} if self.teacher_digest else {})
+        facts = {"model_sha256": self.pretrained.digest, "data_sha256": self.splits.digest}
+        if len(self.starts) > 1:
+            facts[MODELS] = json.dumps({name: own.pretrained.digest for name, own in self.starts.items()})
+        if self.stage is not None:
+            facts[STAGE_DATA] = self.stage.splits.digest
+        if self.teacher_digest is not None:
+            facts["teacher_sha256"] = self.teacher_digest
+        return facts
 
 
 def prepare(config: StudyConfig, screen: Screen) -> Prepared:
@@ -72,10 +149,13 @@ def prepare(config: StudyConfig, screen: Screen) -> Prepared:
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "true"  # here nothing else runs; trials switch it off
     cache = config.storage / CACHE
-    screen.say(f"model     {config.model.name}")
-    weights = pretrained.fetch(config.model.name, revision=config.model.revision, base=config.base)
-    check_model(config, weights.folder)
-    tokenizer = pretrained.load_tokenizer(weights.folder)
+    weights = {}
+    for name in config.models:
+        screen.say(f"model     {name}")
+        revision = config.model.revision if name == config.model.name else None
+        fetched = pretrained.fetch(name, revision=revision, base=config.base)
+        check_model(config, fetched.folder, name)
+        weights[name] = extended(fetched, config.task.markers, cache / "models")
     task = config.task
     splits = load(
         config.data,
@@ -93,15 +173,71 @@ def prepare(config: StudyConfig, screen: Screen) -> Prepared:
     check_rungs(config, len(splits.train))
     labels = task.label_names(splits.train)
     task.check_metric(config.metric, labels)
-    encoded = _encode(task, splits, labels, tokenizer, cache / "encoded", screen)
+    starts = {}
+    for name, own in weights.items():
+        _refuse_inert(config, own.folder, name, task, "", labels)
+        tokenizer = pretrained.load_tokenizer(own.folder)
+        encoded = _encode(task, splits, labels, tokenizer, cache / "encoded", screen)
+        starts[name] = Fetched(own, tokenizer, encoded)
     screen.say(f"data      {' · '.join(f'{own.split} {own.rows:,}' for own in splits.records)} rows")
-    for note in (*splits.notes, *_notes(task, encoded)):
+    notes = [note for own in starts.values() for note in _notes(task, own.encoded)]
+    for note in dict.fromkeys((*splits.notes, *notes)):
         screen.say(f"          {note}")
+    stage = _stage(config, starts, splits, cache, screen)
     if config.model.teacher is None:
-        return Prepared(weights, tokenizer, splits, labels, encoded)
+        return Prepared(starts, splits, labels, stage)
     screen.say(f"teacher   {config.model.teacher}")
     taught, digest = teach(config, splits.train, splits.digest, labels, cache / "taught")
-    return Prepared(weights, tokenizer, splits, labels, encoded, taught, digest)
+    return Prepared(starts, splits, labels, stage, taught, digest)
+
+
+def _stage(
+    config: StudyConfig, starts: Mapping[str, Fetched], own: Splits, cache: Path, screen: Screen
+) -> Stage | None:
+    """The texts that models are adapted to, encoded for each of them; without those on which the study is judged."""
+    if config.stages is None:
+        return None
+    adapt = config.stages.adapt
+    splits = load(
+        adapt.data,
+        layout=adapt.task.layout,
+        base=config.base,
+        seed=config.seed,
+        cache=cache / "data",
+        announce=screen.say,
+    )
+    held_out = [table for name, table in own.tables.items() if name != "train"]
+    splits, dropped = without_texts(splits, adapt.task.layout, held_out, config.task.layout)
+    encoded = {}
+    for name, start in starts.items():
+        config_of = json.loads((start.pretrained.folder / "config.json").read_text("utf-8"))
+        if (most := positions_of(config_of)) is not None and adapt.task.max_length > most:
+            message = f"{adapt.task.max_length} tokens, but {name} has {most} positions; lower it"
+            raise ConfigError([Problem("stages.adapt.task.max_length", message)])
+        _refuse_inert(config, start.pretrained.folder, name, adapt.task, ADAPT)
+        encoded[name] = _encode(adapt.task, splits, (), start.tokenizer, cache / "encoded", screen)
+    screen.say(f"adapt     {' · '.join(f'{record.split} {record.rows:,}' for record in splits.records)} rows")
+    if dropped:
+        screen.say(f"          {dropped:,} texts dropped from train: validation or test rows of the task have them")
+    return Stage(splits, encoded)
+
+
+def _refuse_inert(
+    config: StudyConfig, folder: Path, name: str, task: Task, prefix: str, labels: tuple[str, ...] = ()
+) -> None:
+    """ConfigError where the model itself, not only its kind, lacks what the space has. prefix: of the names there."""
+    there = parameters_for(config.space, name)
+    asked = {field for field in OF_THE_MODEL if f"{prefix}{field}" in there}
+    if not asked:
+        return
+    from hpo.training.model import Starting
+
+    found = Starting(folder, task.head, task.head_config(labels)).inert(asked)
+    if found:
+        remedy = f"remove it, or keep it from {name} by a `when`" if len(config.models) > 1 else "remove it"
+        raise ConfigError(
+            [Problem(f"space.{prefix}{field}", f"{why}; {remedy}") for field, why in sorted(found.items())]
+        )
 
 
 def _encode(
@@ -156,6 +292,14 @@ class _Watched:
 
     inner: Tokenizer
     advance: Advance
+
+    @property
+    def mask_id(self) -> int:
+        return self.inner.mask_id
+
+    @property
+    def size(self) -> int:
+        return self.inner.size
 
     def __call__(self, texts: list[str], pairs: list[str] | None, max_length: int) -> dict[str, list[list[int]]]:
         encoded = self.inner(texts, pairs, max_length)

@@ -25,6 +25,7 @@ from hpo.errors import TrialError
 from hpo.records import Seeds, TrialConfig
 from hpo.runners.ray import WORKER
 from hpo.space import Params
+from hpo.training.hyperparameters import without_stage
 from hpo.trial import TrialObjective
 
 TRAIN_SECONDS = 2.5
@@ -91,6 +92,7 @@ def probe(objective: TrialObjective, params: Params, batches: Sequence[int], slo
         folders = [Path(folder) / str(place) for place in range(beside)]
         for own in folders:
             own.mkdir()
+        objective, params = dataclasses.replace(objective.of(params), adaptation=None), _of_the_task(params)
         asked = [
             pool.submit(measure, Samples(objective, dict(params), own), tuple(batches), time.time()) for own in folders
         ]
@@ -107,6 +109,11 @@ def probe(objective: TrialObjective, params: Params, batches: Sequence[int], slo
         load=load,
         beside=beside,
     )
+
+
+def _of_the_task(params: Params) -> Params:
+    """Without what a stage before it trains with: it is not timed."""
+    return {name: value for name, value in without_stage(params).items() if name != "adapt"}
 
 
 def measure(samples: "Samples", batches: Sequence[int], submitted: float) -> Pace:

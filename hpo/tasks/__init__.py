@@ -8,6 +8,7 @@ Numpy, never torch. Importing this room is light: what is heavy is imported by t
     metrics.py      metrics of one value a row, and how any metric goes through `evaluate`
     entities.py     entities of tags, and their metrics
     labelling.py    metrics of many labels a row
+    classes.py      where a classifier goes wrong, and whether its probabilities can be believed
     squad.py        the best answer of many windows, and how answers are scored
 """
 
@@ -16,21 +17,31 @@ from typing import Annotated, TypeAlias
 from pydantic import Field
 
 from hpo.tasks.contract import TaskContract, described, settled
+from hpo.tasks.masked_lm import MaskedLm
 from hpo.tasks.multi_label import MultiLabel
 from hpo.tasks.multiple_choice import MultipleChoice
 from hpo.tasks.question_answering import QuestionAnswering
+from hpo.tasks.relation_classification import RelationClassification
 from hpo.tasks.sequence_classification import SequenceClassification
 from hpo.tasks.token_classification import TokenClassification
 
 Task: TypeAlias = Annotated[
-    SequenceClassification | MultiLabel | TokenClassification | QuestionAnswering | MultipleChoice,
+    SequenceClassification
+    | MultiLabel
+    | TokenClassification
+    | QuestionAnswering
+    | MultipleChoice
+    | RelationClassification
+    | MaskedLm,
     Field(discriminator="type"),
 ]
 
 __all__ = [
+    "MaskedLm",
     "MultiLabel",
     "MultipleChoice",
     "QuestionAnswering",
+    "RelationClassification",
     "SequenceClassification",
     "Task",
     "TaskContract",

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from hpo.encoded import Array, Encoded
     from hpo.records import Breakdown, Usage
 
-Target: TypeAlias = Literal["class", "number", "classes", "span"]
+Target: TypeAlias = Literal["class", "number", "classes", "span", "masked"]
 """What the loss compares. class: one of the values of each output, with -100 where none counts. number: the output
-itself. classes: each value by itself, yes or no. span: a first and a last token."""
+itself. classes: each value by itself, yes or no. span: a first and a last token. masked: the tokens that were masked,
+whose outputs are summed up by row."""
 
 Score: TypeAlias = "Callable[[Array, Array], float]"
 """(predictions (rows, ...), references (rows, ...)) of `evidence` -> the metric."""
@@ -40,9 +41,28 @@ WHOLE_TEXTS = frozenset(
 """Hyperparameters that need one text, or one pair, whose label is not about its places: `inert` elsewhere."""
 
 
+LABELLED = (
+    ONE_CLASS
+    | WHOLE_TEXTS
+    | frozenset(
+        {"adversarial", "adversarial_epsilon", "averaging", "early_stopping_patience", "ema_decay", "freelb_step_size"}
+        | {"freelb_steps", "freeze_embeddings", "gradual_unfreezing", "lora_alpha", "lora_dropout", "lora_r"}
+        | {"lora_target_modules", "peft", "rdrop_alpha", "reinit_layers", "swa_start"}
+    )
+)
+"""Hyperparameters of all recipes: they are for learning from labels."""
+
+
 class Tokenize(Protocol):
     """`training` gives it: token ids with special tokens, cut to max_length, not padded. All lists are of one length a
-    feature; token_type_ids are there where the model has them."""
+    feature; token_type_ids are there where the model has them. mask_id: the token in place of a masked one. size: of
+    the vocabulary."""
+
+    @property
+    def mask_id(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
 
     def __call__(self, texts: list[str], pairs: list[str] | None, max_length: int) -> dict[str, list[list[int]]]:
         """input_ids and token_type_ids; the longer of a pair is cut first."""
@@ -63,10 +83,11 @@ class Tokenize(Protocol):
 class TaskContract(Protocol):
     """One member of the union. type: its name in a space file. head: a class of transformers. pipeline: of
     transformers, by which MLflow serves it; None where this program serves it itself. tuned: fields that are found on
-    the validation rows where they are None."""
+    the validation rows where they are None. markers: tokens that a model's vocabulary has to have beside its own."""
 
     head: ClassVar[str]
     tuned: ClassVar[tuple[str, ...]]
+    markers: ClassVar[tuple[str, ...]]
 
     @property
     def type(self) -> str: ...

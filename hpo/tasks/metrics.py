@@ -17,7 +17,7 @@ from hpo.encoded import Array
 if TYPE_CHECKING:
     import evaluate
 
-FALLING = frozenset({"loss", "mse"})
+FALLING = frozenset({"loss", "mse", "perplexity"})
 """The metrics of which less is better."""
 
 

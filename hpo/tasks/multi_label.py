@@ -45,6 +45,7 @@ class MultiLabel(BaseModel):
     head: ClassVar[str] = "AutoModelForSequenceClassification"
     pipeline: ClassVar[str | None] = None
     tuned: ClassVar[tuple[str, ...]] = ("threshold",)
+    markers: ClassVar[tuple[str, ...]] = ()
 
     type: Literal["multi-label-classification"] = "multi-label-classification"
     text: Name
@@ -69,7 +70,7 @@ class MultiLabel(BaseModel):
 
     @property
     def inert(self) -> frozenset[str]:
-        return frozenset({"label_smoothing_factor"}) | ONE_CLASS
+        return reading.NOT_MASKED | frozenset({"label_smoothing_factor"}) | ONE_CLASS
 
     @property
     def target(self) -> Target:

@@ -33,6 +33,7 @@ class MultipleChoice(BaseModel):
     head: ClassVar[str] = "AutoModelForMultipleChoice"
     pipeline: ClassVar[str | None] = None
     tuned: ClassVar[tuple[str, ...]] = ()
+    markers: ClassVar[tuple[str, ...]] = ()
 
     type: Literal["multiple-choice"] = "multiple-choice"
     context: Name = "context"
@@ -55,7 +56,7 @@ class MultipleChoice(BaseModel):
     @property
     def inert(self) -> frozenset[str]:
         """Classes are places among the choices."""
-        return ONE_CLASS | WHOLE_TEXTS
+        return reading.NOT_MASKED | ONE_CLASS | WHOLE_TEXTS
 
     @property
     def target(self) -> Target:

@@ -42,6 +42,7 @@ class QuestionAnswering(BaseModel):
     head: ClassVar[str] = "AutoModelForQuestionAnswering"
     pipeline: ClassVar[str | None] = None
     tuned: ClassVar[tuple[str, ...]] = ("null_threshold",)
+    markers: ClassVar[tuple[str, ...]] = ()
 
     type: Literal["question-answering"] = "question-answering"
     question: Name = "question"
@@ -79,9 +80,8 @@ class QuestionAnswering(BaseModel):
     @property
     def inert(self) -> frozenset[str]:
         """There are two outputs and no dropout in this head; its loss is the cross entropy of two tokens."""
-        return (
-            frozenset({"loss", "focal_gamma", "label_smoothing_factor", "classifier_dropout"}) | ONE_CLASS | WHOLE_TEXTS
-        )
+        of_classes = frozenset({"loss", "focal_gamma", "label_smoothing_factor", "classifier_dropout"})
+        return reading.NOT_MASKED | of_classes | ONE_CLASS | WHOLE_TEXTS
 
     @property
     def target(self) -> Target:

@@ -19,6 +19,9 @@ Name: TypeAlias = Annotated[str, Field(min_length=1)]
 Length: TypeAlias = Annotated[int, Field(ge=2, le=8192)]
 """In tokens, special ones included."""
 
+NOT_MASKED = frozenset({"mlm_probability"})
+"""Hyperparameters that do nothing where no words are masked."""
+
 BLOCK = 2_000
 """Rows that are tokenised at a time."""
 

@@ -34,6 +34,7 @@ class SequenceClassification(BaseModel):
 
     head: ClassVar[str] = "AutoModelForSequenceClassification"
     tuned: ClassVar[tuple[str, ...]] = ()
+    markers: ClassVar[tuple[str, ...]] = ()
 
     type: Literal["sequence-classification"] = "sequence-classification"
     text: Name | tuple[Name, Name]
@@ -97,8 +98,8 @@ class SequenceClassification(BaseModel):
 
     @property
     def inert(self) -> frozenset[str]:
-        without_classes = frozenset({"loss", "focal_gamma", "label_smoothing_factor"}) | ONE_CLASS
-        return without_classes if self.is_regression else frozenset()
+        of_classes = frozenset({"loss", "focal_gamma", "label_smoothing_factor"}) | ONE_CLASS
+        return reading.NOT_MASKED | of_classes if self.is_regression else reading.NOT_MASKED
 
     @property
     def target(self) -> Target:
@@ -228,19 +229,18 @@ class SequenceClassification(BaseModel):
         return metrics.plain(metric)
 
     def breakdown(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> "Breakdown | None":
-        """Precision, recall and F1 of each class."""
+        """By class, with what it is most often taken for; and how far the probabilities can be believed."""
         if self.is_regression:
             return None
-        import numpy as np
-
         from hpo.records import Breakdown
-        from hpo.tasks import labelling
+        from hpo.tasks import classes
+        from hpo.tasks.long_texts import pooled
 
-        each = np.arange(len(labels))
-        decided = self._predict(outputs, encoded)[:, None] == each
-        figures = labelling.by_label(decided, encoded.row_labels[:, None] == each)
-        rows = tuple((name, *own) for name, own in zip(labels, figures, strict=True))
-        return Breakdown(title="By class", heads=("class", "precision", "recall", "f1", "rows"), rows=rows)
+        truth = encoded.row_labels
+        rows = classes.by_class(self._predict(outputs, encoded), truth, labels)
+        error = classes.calibration_error(reading.softmax(pooled(outputs, encoded)), truth)
+        title = f"By class (probabilities are off by {100 * error:.1f} points on average: calibration error)"
+        return Breakdown(title=title, heads=classes.HEADS, rows=rows)
 
     def usage(self, labels: Sequence[str]) -> "Usage":
         from hpo.records import Usage

@@ -44,6 +44,7 @@ class TokenClassification(BaseModel):
     head: ClassVar[str] = "AutoModelForTokenClassification"
     pipeline: ClassVar[str | None] = None
     tuned: ClassVar[tuple[str, ...]] = ()
+    markers: ClassVar[tuple[str, ...]] = ()
 
     type: Literal["token-classification"] = "token-classification"
     tokens: Name = "tokens"
@@ -64,7 +65,7 @@ class TokenClassification(BaseModel):
     @property
     def inert(self) -> frozenset[str]:
         """A row has tokens of many classes."""
-        return (ONE_CLASS - {"class_weights"}) | WHOLE_TEXTS
+        return reading.NOT_MASKED | (ONE_CLASS - {"class_weights"}) | WHOLE_TEXTS
 
     @property
     def target(self) -> Target:

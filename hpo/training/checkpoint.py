@@ -126,10 +126,7 @@ def when_there_is_room(folder: Path, size: int, write: Callable[[], Path], wait:
 
 def verify(folder: Path) -> Manifest:
     """The manifest, after every file was found and hashed. Raises ModelError naming the file that differs."""
-    try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"checkpoint {folder}: its {MANIFEST} can't be read ({type(error).__name__})") from error
+    manifest = read_manifest(folder)
     for name, expected in manifest.files.items():
         path = folder / name
         if not path.is_file():
@@ -137,6 +134,14 @@ def verify(folder: Path) -> Manifest:
         if sha256(path) != expected:
             raise ModelError(f"checkpoint {folder}: {name} differs from the manifest; the file is damaged")
     return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What a checkpoint says of itself. Raises ModelError where it can't be read."""
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"checkpoint {folder}: its {MANIFEST} can't be read ({type(error).__name__})") from error
 
 
 def _fsync(path: Path) -> None:

@@ -17,11 +17,14 @@ class Hyperparameters(BaseModel):
     and of `transformers` where the paper is silent; together they are the `default` configuration.
 
     None as a dropout keeps what the pretrained model's own configuration says; None as bf16 means bfloat16 autocast
-    where the hardware is fast at it and float32 elsewhere.
+    where the hardware is fast at it and float32 elsewhere. model: where to start from, as the section `model` names it;
+    None is that one. adapt: whether it is adapted first, where the study has that stage; None is yes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    adapt: bool | None = None
+    model: Annotated[str, Field(min_length=1)] | None = None
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 3e-5
     per_device_train_batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=4_096)] = 1
@@ -41,6 +44,7 @@ class Hyperparameters(BaseModel):
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     focal_gamma: Annotated[float, Field(ge=0.0)] = 2.0
     label_smoothing_factor: Probability = 0.0
+    mlm_probability: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
     bf16: bool | None = None
 
     class_weights: Literal["none", "balanced", "sqrt", "effective"] = "none"
@@ -114,6 +118,23 @@ EXCLUDES = (
 )
 """Recipes of which a trial has at most one."""
 
+ADAPT = "adapt_"
+"""Before the names of hyperparameters of the stage `adapt`."""
+
+
+def without_stage(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters of the study's own task."""
+    return {name: value for name, value in params.items() if not name.startswith(ADAPT)}
+
+
+def of_stage(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the stage, under their own names."""
+    return {name.removeprefix(ADAPT): value for name, value in params.items() if name.startswith(ADAPT)}
+
+
+OF_STAGE = frozenset(Hyperparameters.model_fields) - {"model", "adapt"}
+"""Those that the stage has, too."""
+
 DEFAULT_DROPOUT = 0.1
 """What BERT was published with; stands for a dropout of None where a point of the space has to name a number."""
 
@@ -129,7 +150,8 @@ def in_effect(params: Mapping[str, Any]) -> dict[str, Any]:
     """All that a trial with `params` trains with: those, and the defaults of what is not among them; without what is
     switched off, and what the model itself decides."""
     whole = {name: value for name, value in Hyperparameters().model_dump().items() if value is not None} | {**params}
-    idle = {name for name, neutral in RECIPES.items() if name not in params and whole[name] == neutral}
+    idle = {"mlm_probability"} - {*params}  # of one task only
+    idle |= {name for name, neutral in RECIPES.items() if name not in params and whole[name] == neutral}
     for name, (switch, values) in NEEDS.items():
         is_on = whole[switch] in values if values else whole[switch] != RECIPES[switch]
         if name not in params and not is_on:

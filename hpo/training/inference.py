@@ -11,7 +11,7 @@ from torch import nn
 
 from hpo.encoded import Array, Encoded
 from hpo.errors import ModelError
-from hpo.training import batches, device
+from hpo.training import batches, device, masked
 from hpo.training.pretrained import FORBIDDEN, quiet
 
 EVAL_TOKENS = 8_192
@@ -27,8 +27,9 @@ Collate = Callable[[Encoded, Array], Mapping[str, Array]]
 def logits(
     model: nn.Module, encoded: Encoded, collate: Collate, where: torch.device, *, bf16: bool | None = None
 ) -> Array:
-    """(features, outputs) float32; of a model that answers for each token (tokens, outputs), without padding, in the
-    order of `input_ids.values`. The same rows give the same answer whatever the model did before."""
+    """(features, outputs) float32; of masked words the sums of `masked.by_row`; of a model that answers for each token
+    (tokens, outputs), without padding, in the order of `input_ids.values`. The same rows give the same answer whatever
+    the model did before."""
     model.eval()
     answers: list[torch.Tensor] = []
     order: list[Array] = []
@@ -37,9 +38,10 @@ def logits(
     for rows in batches.sorted_by_length(ids.lengths, tokens):
         context, _ = device.autocast(where, bf16)
         inputs = to_tensors(collate(encoded, rows), where)
-        inputs.pop("labels", None)
+        labels = inputs.pop("labels", None)
         with torch.inference_mode(), context:
-            answers.append(outputs_of(model(**inputs)).float())
+            said = outputs_of(model(**inputs)).float()
+            answers.append(said if labels is None or masked.PLACES not in inputs else masked.by_row(said, labels))
         order.append(rows)
     if answers[0].ndim == 2:
         found = torch.cat(answers).cpu().numpy()  # one wait for the device
@@ -83,7 +85,7 @@ def load(folder: Path, head: str, where: torch.device) -> nn.Module:
     _refuse_foreign_code(folder)
     try:
         model: nn.Module = getattr(transformers, head).from_pretrained(
-            folder, attn_implementation="sdpa", dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
@@ -91,6 +93,8 @@ def load(folder: Path, head: str, where: torch.device) -> nn.Module:
             f"{folder}: its weights can't be loaded ({said}); bring the folder back as `save_pretrained` wrote it, "
             "or name another model"
         ) from error
+    if head == masked.HEAD:
+        masked.attach(model)
     return model.to(where).eval()
 
 

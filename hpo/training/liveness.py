@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from hpo.errors import DeadParameterError
 from hpo.space import Params, Scalar
-from hpo.training.hyperparameters import RECIPES
-from hpo.training.model import depths
+from hpo.training.hyperparameters import RECIPES, without_stage
+from hpo.training.model import depths, dropout_of
 from hpo.training.recipes import OWNERS
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 
 def assert_live(training: "Training", sampled: Params) -> None:
-    """Raise DeadParameterError for the first value of `sampled` that training does not hold."""
-    for name, value in sampled.items():
+    """Raise DeadParameterError for the first value of `sampled` that training does not hold. Those of a stage are held
+    by its own training."""
+    for name, value in without_stage(sampled).items():
         observed = OBSERVERS[name](training)
         if not _agree(value, observed):
             raise DeadParameterError(
@@ -47,7 +48,7 @@ def _dropout(field: str) -> Callable[["Training"], Scalar | None]:
 
     def observe(training: "Training") -> Scalar | None:
         modules = dict(training.model.named_modules())
-        held = {float(modules[name].p) for name in training.dropouts(field)}
+        held = {dropout_of(modules[name]) for name in training.dropouts(field)}
         return held.pop() if len(held) == 1 else None
 
     return observe
@@ -137,6 +138,8 @@ def _of_recipe(field: str) -> Callable[["Training"], Scalar | None]:
 
 
 OBSERVERS: Mapping[str, Callable[["Training"], Scalar | None]] = {
+    "adapt": lambda training: training.adapted,
+    "model": lambda training: training.started_from,
     "learning_rate": _learning_rate,
     "per_device_train_batch_size": _batch_size,
     "gradient_accumulation_steps": _accumulation,
@@ -156,6 +159,7 @@ OBSERVERS: Mapping[str, Callable[["Training"], Scalar | None]] = {
     "loss": lambda training: getattr(_plain(training), "name", None),
     "focal_gamma": lambda training: getattr(_plain(training), "gamma", None),
     "label_smoothing_factor": lambda training: getattr(_plain(training), "label_smoothing", None),
+    "mlm_probability": lambda training: training.mlm_probability,
     "bf16": lambda training: training.bf16,
     "early_stopping_patience": lambda training: training.patience,
     **{field: _of_recipe(field) for field in OWNERS},

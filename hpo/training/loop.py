@@ -28,6 +28,10 @@ Score = Callable[[Array, Encoded], dict[str, float]]
 """(logits, the rows that they answer) -> metrics."""
 
 
+def _nothing(step: int) -> None:
+    """Most steps need no preparation."""
+
+
 @dataclass(frozen=True, slots=True)
 class Clip:
     """Scales the gradients to a norm of max_norm where it is larger; 0 leaves them as they are."""
@@ -44,6 +48,9 @@ class Training:
     """Everything that one trial trains with. What changes on the way is changed between two evaluations (population).
 
     plain_loss: without smoothing and focusing, so that its validation value can be compared between trials.
+    started_from: the name of the pretrained model, where several are tried. adapted: whether its weights are of a stage
+    before. mlm_probability: where words are masked. before_step: told the number of steps done, before each one: what
+    it is fed may depend on it.
     pace: how steps are taken; None: as suits the device.
     micro_batch: the most rows at a time, None for whole batches; gradients are those of the batch either way.
     recipes: those that are active. choose: the rows of an epoch, None for all. step: the one that is taken, from 1.
@@ -68,6 +75,10 @@ class Training:
     order_seed: int
     total_steps: int
     steps_per_epoch: int
+    started_from: str | None = None
+    adapted: bool = False
+    mlm_probability: float | None = None
+    before_step: Callable[[int], None] = _nothing
     pace: graphs.Pace | None = None
     micro_batch: int | None = None
     recipes: tuple[Recipe, ...] = ()
@@ -83,6 +94,11 @@ class Training:
         _, self.bf16 = device.autocast(self.where, self.hyper.bf16)
         self.train_terms = self.train.terms
         self.validation_terms = max(1, int(self.validation.terms.sum()))
+
+    def train_on(self, rows: Encoded, collate: inference.Collate, before_step: Callable[[int], None]) -> None:
+        """Rows that are fed otherwise at every step."""
+        self.train, self.collate, self.before_step = rows, collate, before_step
+        self.train_terms = rows.terms
 
     @property
     def rows(self) -> int:
@@ -110,13 +126,16 @@ class Training:
 
     def steps(self) -> Iterator[list[Array]]:
         """Endless: the micro-batches of one optimiser step after the other."""
-        return batches.micro_batches(
+        endless = batches.micro_batches(
             self.train.ragged["input_ids"].lengths,
             self.hyper.per_device_train_batch_size,
             self.hyper.gradient_accumulation_steps,
             seed=self.order_seed,
             choose=self.choose,
         )
+        for number, micro in enumerate(endless):
+            self.before_step(number)
+            yield micro
 
     def first_epoch(self) -> list[Array]:
         return batches.drawn(

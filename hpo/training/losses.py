@@ -15,7 +15,7 @@ IGNORED = -100
 _TINY = 1e-6
 """Below it the power's gradient overflows where gamma is below 1."""
 
-Target: TypeAlias = Literal["class", "number", "classes", "span"]
+Target: TypeAlias = Literal["class", "number", "classes", "span", "masked"]
 """What labels are; the tasks say which, and mean the same."""
 
 
@@ -98,7 +98,21 @@ class SquaredError:
         return (logits.float().squeeze(-1) - labels) ** 2
 
 
-Loss = CrossEntropy | Focal | BinaryCrossEntropy | BinaryFocal | SpanCrossEntropy | SquaredError
+@dataclass(frozen=True, slots=True)
+class MaskedCrossEntropy:
+    """Of the tokens that were masked (Devlin et al. 2019, 3.1)."""
+
+    name: ClassVar[str | None] = None
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """logits: (1, masked tokens, vocabulary), labels: (rows, length) int64, -100 where no answer counts; returns
+        (masked tokens,) float32. Or the sums by row, (rows, 3), of `masked.by_row`: returns (rows,)."""
+        if logits.dim() == 2:
+            return logits[:, 0]
+        return functional.cross_entropy(logits[0].float(), labels[labels >= 0], reduction="none")
+
+
+Loss = CrossEntropy | Focal | BinaryCrossEntropy | BinaryFocal | SpanCrossEntropy | SquaredError | MaskedCrossEntropy
 
 
 def build_loss(hyper: Hyperparameters, target: Target) -> Loss:
@@ -109,6 +123,8 @@ def build_loss(hyper: Hyperparameters, target: Target) -> Loss:
             return SquaredError()
         case "span":
             return SpanCrossEntropy()
+        case "masked":
+            return MaskedCrossEntropy()
         case "classes":
             return BinaryFocal(hyper.focal_gamma) if is_focal else BinaryCrossEntropy()
         case "class":

@@ -1,7 +1,7 @@
 """The model of a trial: built from weights that are read once per process, with this trial's dropouts and head."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from hpo.errors import DeadParameterError
+from hpo.training import masked
+from hpo.training.families import DROPOUTS, fields_of
 from hpo.training.hyperparameters import Hyperparameters
 from hpo.training.pretrained import quiet
 
-DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 _LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
 _SENTINEL = 0.123456789
 
@@ -35,20 +36,35 @@ class Starting:
         torch.manual_seed(seed)
         config = self._config(hyper)
         weights = {name: part.clone() for name, part in self._weights.items()}  # the model takes them as its own
-        model: nn.Module = self._class.from_pretrained(
-            None, config=config, state_dict=weights, attn_implementation="sdpa", dtype=torch.float32
-        )
+        # Attention is sdpa by default, and eager in classes that have none.
+        model: nn.Module = self._class.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32)
+        if self.head == masked.HEAD:
+            masked.attach(model)
         return model
 
     def dropouts(self, field: str, hyper: Hyperparameters) -> list[str]:
-        """Names of the dropout modules that `field` sets in this model, found by setting it to an odd value."""
+        """Names of the modules whose dropout `field` sets in this model, found by setting it to an odd value."""
         config = self._config(hyper)
-        if not hasattr(config, field):
-            return []
-        setattr(config, field, _SENTINEL)
+        for own in fields_of(config.to_dict(), field):
+            setattr(config, own, _SENTINEL)
         with torch.device("meta"):
             model = self._class._from_config(config)
-        return [name for name, module in model.named_modules() if getattr(module, "p", None) == _SENTINEL]
+        return [name for name, module in model.named_modules() if _SENTINEL in (_p(module), _functional(module))]
+
+    def inert(self, names: Iterable[str]) -> dict[str, str]:
+        """Those of the hyperparameters `names` that such a model does not have, and why."""
+        hyper, asked = Hyperparameters(), {*names}
+        config = self._config(hyper)
+        kind, found = config.model_type, {}
+        for name in DROPOUTS:
+            if name in asked and not self.dropouts(name, hyper):
+                found[name] = f"a {kind} model with this head has no module that it sets"
+        if layered := asked & {"frozen_layers", "layerwise_lr_decay"}:
+            with torch.device("meta"):
+                most = max(depths(self._class._from_config(config)).values()) - 1
+            if most == 0:
+                found |= dict.fromkeys(layered, f"the layers of a {kind} model have no weights of their own")
+        return found
 
     @cached_property
     def _auto(self) -> Any:
@@ -81,12 +97,44 @@ class Starting:
             value = getattr(hyper, field)
             if value is None:
                 continue
-            if not hasattr(config, field):
+            own = fields_of(config.to_dict(), field)
+            if not own:
                 raise DeadParameterError(
                     f"{field}={value}: a {config.model_type} model has no such setting; leave it out of the space"
                 )
-            setattr(config, field, value)
+            for name in own:
+                setattr(config, name, value)
         return config
+
+
+def dropout_of(module: nn.Module) -> float:
+    """What such a module drops at present; nothing where it was built without dropout."""
+    own = _p(module)
+    return float(own if own is not None else _functional(module) or 0.0)
+
+
+def set_dropout(model: nn.Module, modules: Iterable[str], field: str, value: float) -> None:
+    """Drop so much in these modules from now on, and say so in the configuration."""
+    there: dict[str, Any] = dict(model.named_modules())
+    for name in modules:
+        if _p(there[name]) is not None:
+            there[name].p = value
+        if _functional(there[name]) is not None:
+            there[name].attention_dropout = value
+    config: Any = model.config
+    for own in fields_of(config.to_dict(), field):
+        setattr(config, own, value)
+
+
+def _p(module: Any) -> float | None:
+    own: float | None = getattr(module, "p", None)
+    return own
+
+
+def _functional(module: Any) -> float | None:
+    """What attention drops without a module of its own (ModernBERT)."""
+    own = getattr(module, "attention_dropout", None)
+    return own if isinstance(own, int | float) else None
 
 
 def layer_of(name: str) -> int | None:

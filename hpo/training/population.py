@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -21,8 +21,9 @@ from hpo.space import Params, Scalar
 from hpo.training import liveness
 from hpo.training.checkpoint import save_tensors
 from hpo.training.exchange import Exchange
+from hpo.training.families import DROPOUTS
 from hpo.training.hyperparameters import Hyperparameters
-from hpo.training.model import DROPOUTS
+from hpo.training.model import set_dropout
 from hpo.training.optimizer import set_values
 
 if TYPE_CHECKING:
@@ -221,11 +222,8 @@ def change(training: "Training", values: Params) -> None:
     """
     training.hyper = Hyperparameters.model_validate(training.hyper.model_dump() | dict(values))
     set_values(training.optimizer, training.hyper)
-    modules: dict[str, Any] = dict(training.model.named_modules())
     for name in values.keys() & {*DROPOUTS}:
-        for module in training.dropouts(name):
-            modules[module].p = values[name]
-        setattr(training.model.config, name, values[name])
+        set_dropout(training.model, training.dropouts(name), name, float(values[name]))
     liveness.assert_live(training, values)
 
 

@@ -20,7 +20,7 @@ KNOWN_WEIGHTS = {
 }
 """sha256 of the weights in packages whose files we know, whatever their own RECORD says."""
 
-TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model")
+TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model")
 _WANTED = ("config.json", "model.safetensors", *TOKENIZER_FILES)
 FORBIDDEN = ("auto_map", "_attn_implementation_internal")
 """Keys of a model's config.json that name code of others."""
@@ -72,25 +72,38 @@ def sha256(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A fast tokenizer of `transformers`, as the tasks call it."""
+    """A fast tokenizer of `transformers`, as the tasks call it. segments: whether the model tells two texts apart."""
 
     inner: Any
+    segments: bool = True
 
     @property
     def pad_id(self) -> int:
         return int(self.inner.pad_token_id or 0)
 
     @property
+    def mask_id(self) -> int:
+        """Of the token that stands for a masked one. ModelError where there is none."""
+        if self.inner.mask_token_id is None:
+            raise ModelError("model.name: its tokenizer has no mask token; name a model that was pretrained with one")
+        return int(self.inner.mask_token_id)
+
+    @property
+    def size(self) -> int:
+        return len(self.inner)
+
+    @property
     def digest(self) -> str:
         """sha256 over all that changes what it answers."""
         parts = json.loads(self.inner.backend_tokenizer.to_str())
         del parts["truncation"], parts["padding"]  # of the last call
+        parts["segments"] = self.segments
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def __call__(self, texts: list[str], pairs: list[str] | None, max_length: int) -> dict[str, list[list[int]]]:
         """Ragged input_ids, and token_type_ids where the model has them; the longer of a pair is cut first."""
         encoded = self.inner(texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False)
-        return {name: encoded[name] for name in ("input_ids", "token_type_ids") if name in encoded}
+        return self._inputs(encoded)
 
     def aligned(self, texts: list[str], max_length: int) -> dict[str, list[list[int]]]:
         """Ragged input_ids, and `starts` and `ends`: the characters that a token stands for, -1 for special ones."""
@@ -120,9 +133,13 @@ class Tokenizer:
             return_attention_mask=False,
         )
         spans = [_spans(encoded, window, sequence=1) for window in range(len(encoded["input_ids"]))]
-        features = {name: encoded[name] for name in ("input_ids", "token_type_ids") if name in encoded}
+        features = self._inputs(encoded)
         features |= {"starts": [own[0] for own in spans], "ends": [own[1] for own in spans]}
         return features, encoded["overflow_to_sample_mapping"]
+
+    def _inputs(self, encoded: Any) -> dict[str, list[list[int]]]:
+        names = ("input_ids", "token_type_ids") if self.segments else ("input_ids",)
+        return {name: encoded[name] for name in names if name in encoded}
 
 
 def _spans(encoded: Any, feature: int, *, sequence: int) -> tuple[list[int], list[int]]:
@@ -142,14 +159,17 @@ def quiet() -> None:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    from transformers import AutoTokenizer
+    """Raises ModelError. A tokenizer may give token_type_ids to a model that takes none, or has one kind (RoBERTa)."""
+    from transformers import AutoConfig, AutoTokenizer
 
     if not any(path.name != "tokenizer_config.json" for name in TOKENIZER_FILES for path in folder.glob(name)):
         raise ModelError(f"model.name: {folder} has no tokenizer; save one beside the weights with `save_pretrained`")
     try:
-        return Tokenizer(AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False))
+        inner = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(f"model.name: {folder} has no tokenizer that can be read ({_first_line(error)})") from error
+    return Tokenizer(inner, segments=getattr(config, "type_vocab_size", 0) > 1)
 
 
 def _from_package(distribution: str) -> tuple[Path, str]:

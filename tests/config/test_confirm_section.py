@@ -3,7 +3,7 @@
 import pytest
 
 from hpo.config import StudyConfig, load
-from hpo.config.schema import ConfirmConfig
+from hpo.config.sections import ConfirmConfig
 from hpo.errors import ConfigError
 
 

@@ -166,8 +166,10 @@ def test_a_folder_of_a_model_starts_at_the_file(good, write_space, tmp_path, mon
 def test_a_local_model_is_asked_what_it_has(good, write_space, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = write_space(good)
-    other = local_model(tmp_path / "other", model_type="distilbert", n_layers=6, dropout=0.1)
-    assert "has no hidden_dropout_prob" in refusal(path, other, "space.hidden_dropout_prob={low: 0.0, high: 0.3}")
+    strange = local_model(tmp_path / "strange", model_type="funnel")
+    assert "has no hidden_dropout_prob" in refusal(path, strange, "space.hidden_dropout_prob={low: 0.0, high: 0.3}")
+    other = local_model(tmp_path / "other", model_type="distilbert", n_layers=6)
+    assert load(path, [other, "space.hidden_dropout_prob={low: 0.0, high: 0.3}"])
     assert "the model has 6" in refusal(path, other, "space.frozen_layers={low: 0, high: 12}")
     assert load(path, [other, "space.frozen_layers={low: 0, high: 6}"]).space.parameters["frozen_layers"]
 
@@ -178,12 +180,12 @@ def test_a_model_of_the_hub_is_asked_when_it_is_fetched(good, write_space, tmp_p
     bert = {"model_type": "bert", "num_hidden_layers": 12, "max_position_embeddings": 512}
     local_model(tmp_path / "base", **bert)
     check_model(loaded, tmp_path / "base")
-    local_model(tmp_path / "small", model_type="distilbert", n_layers=6, max_position_embeddings=256)
+    local_model(tmp_path / "small", model_type="mpnet", num_hidden_layers=6, max_position_embeddings=256)
     with pytest.raises(ConfigError) as caught:
         check_model(loaded, tmp_path / "small")
     assert [(problem.where, problem.message.split(";")[0]) for problem in caught.value.problems] == [
         ("space.frozen_layers", "12 layers to freeze, but the model has 6"),
-        ("space.classifier_dropout", "a model of type 'distilbert' has no classifier_dropout"),
+        ("space.classifier_dropout", "a model of type 'mpnet' has no classifier_dropout"),
         ("task.max_length", "512 tokens, but the model has 256 positions"),
     ]
     local_model(tmp_path / "roberta", **bert | {"model_type": "roberta", "max_position_embeddings": 513})

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args
 import pytest
 
 from hpo import config, run
-from hpo.config.schema import ResourcesConfig
+from hpo.config.sections import ResourcesConfig
 from hpo.errors import ConfigError, ServiceError
 from hpo.ledger import Ledger
 from hpo.records import Seeds, TrialRecord, TrialState

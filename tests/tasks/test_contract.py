@@ -16,13 +16,15 @@ from hpo.answering import Model
 from hpo.columns import Layout
 from hpo.data.source import RawSplit, clean, clean_columns
 from hpo.encoded import Encoded
-from hpo.records import Seeds, TrialConfig, Usage
-from hpo.tasks import SequenceClassification, Task, described, metrics, settled
+from hpo.promotion import Evidence, PromotionConfig, decide
+from hpo.records import Answers, Seeds, TrialConfig, Usage
+from hpo.tasks import RelationClassification, SequenceClassification, Task, described, metrics, settled
 from hpo.training import inference
+from hpo.training.extended import extended
 from hpo.training.hyperparameters import Hyperparameters
 from hpo.training.losses import build_loss
 from hpo.training.model import Starting
-from hpo.training.pretrained import Tokenizer, load_tokenizer
+from hpo.training.pretrained import Pretrained, Tokenizer, load_tokenizer
 from hpo.training.resident import Resident
 from hpo.trial import TrialObjective
 
@@ -34,9 +36,16 @@ def toy(request: pytest.FixtureRequest) -> Toy:
     return TOYS[request.param]
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tiny_bert: Path) -> Tokenizer:
-    return load_tokenizer(tiny_bert)
+@pytest.fixture
+def model(toy: Toy, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT that has the markers of the task."""
+    cache = tmp_path_factory.getbasetemp() / "extended"
+    return extended(Pretrained(tiny_bert, "tiny", "tiny"), toy.task.markers, cache).folder
+
+
+@pytest.fixture
+def tokenizer(model: Path) -> Tokenizer:
+    return load_tokenizer(model)
 
 
 def rows_of(toy: Toy, rows: int = 12, seed: int = 0) -> pa.Table:
@@ -71,7 +80,7 @@ def test_only_rows_of_one_term_are_gathered_on_a_device_and_as_the_task_collates
     """All others train eagerly."""
     encoded, _ = encoded_of(toy, tokenizer)
     resident = Resident.of(encoded, tokenizer.pad_id, torch.device("cpu"))
-    assert (resident is not None) == isinstance(toy.task, SequenceClassification)
+    assert (resident is not None) == isinstance(toy.task, SequenceClassification | RelationClassification)
     rows = np.array([5, 0, 3])
     assert resident is None or resident.agrees(toy.task.collate(encoded, rows, tokenizer.pad_id), rows)
 
@@ -114,20 +123,20 @@ def test_encoded_rows_come_back_from_the_file(toy: Toy, tokenizer: Tokenizer, tm
     assert all(isinstance(note, str) for note in toy.task.notes(again))
 
 
-def test_a_batch_is_what_the_head_reads_and_the_loss_compares(toy: Toy, tokenizer: Tokenizer, tiny_bert: Path) -> None:
+def test_a_batch_is_what_the_head_reads_and_the_loss_compares(toy: Toy, tokenizer: Tokenizer, model: Path) -> None:
     encoded, labels = encoded_of(toy, tokenizer)
     inputs = inference.to_tensors(toy.task.collate(encoded, np.array([3, 0, 5]), tokenizer.pad_id), torch.device("cpu"))
     truth = inputs.pop("labels")
     assert len(truth) == 3
-    outputs = inference.outputs_of(model_of(toy, tiny_bert, labels)(**inputs))
+    outputs = inference.outputs_of(model_of(toy, model, labels)(**inputs))
     losses = build_loss(Hyperparameters(), toy.task.target)(outputs, truth)
     assert torch.isfinite(losses).all()
     assert losses.requires_grad
 
 
-def test_the_loss_of_a_split_is_that_of_its_batches(toy: Toy, tokenizer: Tokenizer, tiny_bert: Path) -> None:
+def test_the_loss_of_a_split_is_that_of_its_batches(toy: Toy, tokenizer: Tokenizer, model: Path) -> None:
     encoded, labels = encoded_of(toy, tokenizer)
-    outputs = outputs_of(toy, tiny_bert, tokenizer, encoded, labels)
+    outputs = outputs_of(toy, model, tokenizer, encoded, labels)
     loss = build_loss(Hyperparameters(), toy.task.target)
     whole = loss(torch.from_numpy(outputs), torch.from_numpy(encoded.labels.copy())).sum()
     inputs = inference.to_tensors(
@@ -135,13 +144,13 @@ def test_the_loss_of_a_split_is_that_of_its_batches(toy: Toy, tokenizer: Tokeniz
     )
     truth = inputs.pop("labels")
     with torch.inference_mode():
-        together = loss(inference.outputs_of(model_of(toy, tiny_bert, labels).eval()(**inputs)), truth).sum()
+        together = loss(inference.outputs_of(model_of(toy, model, labels).eval()(**inputs)), truth).sum()
     assert float(whole) == pytest.approx(float(together), rel=1e-4)
     assert encoded.terms.shape == (len(encoded),)
     assert encoded.terms.sum() > 0
 
 
-def test_some_features_answer_as_they_do_among_all(toy: Toy, tokenizer: Tokenizer, tiny_bert: Path) -> None:
+def test_some_features_answer_as_they_do_among_all(toy: Toy, tokenizer: Tokenizer, model: Path) -> None:
     encoded, labels = encoded_of(toy, tokenizer)
     some = encoded.take(np.array([7, 2, 4]))
     assert len(some) == 3
@@ -150,13 +159,13 @@ def test_some_features_answer_as_they_do_among_all(toy: Toy, tokenizer: Tokenize
     assert {name: array.tolist() for name, array in whole.items()} == {
         name: array.tolist() for name, array in part.items()
     }
-    outputs = outputs_of(toy, tiny_bert, tokenizer, some, labels)
+    outputs = outputs_of(toy, model, tokenizer, some, labels)
     assert all(np.isfinite(value) for value in toy.task.compute_metrics(outputs, some, labels).values())
 
 
-def test_metrics_are_finite_and_follow_from_the_evidence(toy: Toy, tokenizer: Tokenizer, tiny_bert: Path) -> None:
+def test_metrics_are_finite_and_follow_from_the_evidence(toy: Toy, tokenizer: Tokenizer, model: Path) -> None:
     encoded, labels = encoded_of(toy, tokenizer, rows=40)
-    outputs = outputs_of(toy, tiny_bert, tokenizer, encoded, labels)
+    outputs = outputs_of(toy, model, tokenizer, encoded, labels)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = toy.task.compute_metrics(outputs, encoded, labels)
@@ -175,41 +184,54 @@ def test_metrics_are_finite_and_follow_from_the_evidence(toy: Toy, tokenizer: To
     assert set(task.compute_metrics(outputs, encoded, labels)) <= set(toy.task.metric_names)
 
 
-def test_a_trial_computes_what_evaluate_computes_to_the_last_digit(
-    toy: Toy, tokenizer: Tokenizer, tiny_bert: Path
-) -> None:
+def test_a_trial_computes_what_evaluate_computes_to_the_last_digit(toy: Toy, tokenizer: Tokenizer, model: Path) -> None:
     encoded, labels = encoded_of(toy, tokenizer, 40)
-    outputs = outputs_of(toy, tiny_bert, tokenizer, encoded, labels)
+    outputs = outputs_of(toy, model, tokenizer, encoded, labels)
     found = toy.task.compute_metrics(outputs, encoded, labels)
     with metrics.plainly():
         assert toy.task.compute_metrics(outputs, encoded, labels) == found
 
 
-def test_references_do_not_depend_on_the_model(toy: Toy, tokenizer: Tokenizer, tiny_bert: Path) -> None:
+def test_an_accuracy_decides_whatever_a_row_is(toy: Toy, tokenizer: Tokenizer, model: Path) -> None:
+    encoded, labels = encoded_of(toy, tokenizer, rows=20)
+    outputs = outputs_of(toy, model, tokenizer, encoded, labels)
+    task = settled(toy.task, toy.task.compute_metrics(outputs, encoded, labels))
+    if "accuracy" not in task.metric_names:
+        return
+    said, truth = task.evidence(outputs, encoded, labels, "accuracy")
+    own = Answers(predictions=said.tolist(), references=truth.tolist())
+    evidence = Evidence(challenger=own, champion=own, metric="accuracy", mode="max", score=task.plain("accuracy"))
+    decision = decide(evidence, PromotionConfig(model="toy", confidence=0.95))
+    assert (decision.verdict, decision.improvement) == ("keep", 0.0)
+    assert decision.p_value is not None
+
+
+def test_references_do_not_depend_on_the_model(toy: Toy, tokenizer: Tokenizer, model: Path) -> None:
     encoded, labels = encoded_of(toy, tokenizer)
-    outputs = outputs_of(toy, tiny_bert, tokenizer, encoded, labels)
+    outputs = outputs_of(toy, model, tokenizer, encoded, labels)
     metric = toy.task.default_metric
     _, one = toy.task.evidence(outputs, encoded, labels, metric)
     _, other = toy.task.evidence(outputs[::-1].copy(), encoded, labels, metric)
     np.testing.assert_array_equal(one, other)
 
 
-def test_outputs_that_are_not_finite_give_no_finite_metric(toy: Toy, tokenizer: Tokenizer, tiny_bert: Path) -> None:
+def test_outputs_that_are_not_finite_give_no_finite_metric(toy: Toy, tokenizer: Tokenizer, model: Path) -> None:
     encoded, labels = encoded_of(toy, tokenizer)
-    outputs = outputs_of(toy, tiny_bert, tokenizer, encoded, labels)
+    outputs = outputs_of(toy, model, tokenizer, encoded, labels)
     outputs[0, 0] = np.nan
     found = toy.task.compute_metrics(outputs, encoded, labels)
     assert found
     assert not any(map(np.isfinite, found.values()))
 
 
-def test_rows_without_labels_are_answered(toy: Toy, tokenizer: Tokenizer, tiny_bert: Path) -> None:
+def test_rows_without_labels_are_answered(toy: Toy, tokenizer: Tokenizer, model: Path) -> None:
     table = clean_columns(RawSplit(toy.table(9), "toy"), toy.task.asked)
-    assert toy.task.layout.label.name not in table.column_names
+    is_own_label = toy.task.layout.label in toy.task.layout.inputs
+    assert is_own_label or toy.task.layout.label.name not in table.column_names
     labels = toy.task.label_names(rows_of(toy, 60))
     encoded = toy.task.encode(table, labels, tokenizer)
-    assert "labels" not in toy.task.collate(encoded, np.arange(len(encoded)), 0)
-    outputs = outputs_of(toy, tiny_bert, tokenizer, encoded, labels)
+    assert is_own_label or "labels" not in toy.task.collate(encoded, np.arange(len(encoded)), 0)
+    outputs = outputs_of(toy, model, tokenizer, encoded, labels)
     for all_scores in (False, True):
         answers = toy.task.predict(outputs, encoded, labels, all_scores=all_scores)
         assert "prediction" in answers
@@ -217,40 +239,41 @@ def test_rows_without_labels_are_answered(toy: Toy, tokenizer: Tokenizer, tiny_b
         assert json.loads(json.dumps(answers)) == answers
 
 
-def test_a_task_learns_and_its_checkpoint_answers(
-    toy: Toy, tokenizer: Tokenizer, tiny_bert: Path, tmp_path: Path
-) -> None:
+def test_a_task_learns_and_its_checkpoint_answers(toy: Toy, tokenizer: Tokenizer, model: Path, tmp_path: Path) -> None:
     train = rows_of(toy, 160)
     labels = toy.task.label_names(train)
     for split, table in (("train", train), ("validation", rows_of(toy, 60, seed=1))):
         toy.task.encode(table, labels, tokenizer).save(tmp_path / f"{split}.arrow")
+    mode = toy.task.mode_of(toy.task.default_metric)
     objective = TrialObjective(
-        model=tiny_bert,
+        model=model,
         task=toy.task,
         labels=labels,
         data=tmp_path,
         checkpoints=tmp_path / "checkpoints",
         metric=toy.task.default_metric,
-        mode="max",
+        mode=mode,
         pad_id=tokenizer.pad_id,
     )
     params = {"learning_rate": 5e-3, "num_train_epochs": 4, "per_device_train_batch_size": 8, "bf16": False}
     reports = list(objective(TrialConfig(number=0, params=params, seeds=Seeds(init=1, order=2), rungs=(0.5, 1.0))))
-    best = max(report.metrics[toy.task.default_metric] for report in reports)
-    assert best > toy.reachable
+    values = [report.metrics[toy.task.default_metric] for report in reports]
+    best = max(values) if mode == "max" else min(values)
+    assert best > toy.reachable if mode == "max" else best < toy.reachable
     assert reports[-1].metrics["loss"] < reports[0].metrics["loss"]
     folder = reports[-1].checkpoint
     assert folder is not None
-    model = Model.open(folder)
-    assert (model.labels, model.task.type) == (labels, toy.task.type)
-    assert all(getattr(model.task, name) is not None for name in model.task.tuned if name in reports[-1].metrics)
+    answering = Model.open(folder)
+    assert (answering.labels, answering.task.type) == (labels, toy.task.type)
+    tuned = answering.task.tuned
+    assert all(getattr(answering.task, name) is not None for name in tuned if name in reports[-1].metrics)
     validation = rows_of(toy, 60, seed=1)
-    rows = model.encode(validation)
-    found = model.task.compute_metrics(model.outputs(rows), rows, labels)
+    rows = answering.encode(validation)
+    found = answering.task.compute_metrics(answering.outputs(rows), rows, labels)
     assert found[toy.task.default_metric] == pytest.approx(best, abs=1e-6)
     asked = validation.select(toy.asked)
-    replies = [reply["prediction"] for reply in model.reply(asked.to_pylist())]
-    assert coarse(replies) == coarse(model.answers(asked, at_most=7)["prediction"])
+    replies = [reply["prediction"] for reply in answering.reply(asked.to_pylist())]
+    assert coarse(replies) == coarse(answering.answers(asked, at_most=7)["prediction"])
 
 
 def coarse(value: Any) -> Any:

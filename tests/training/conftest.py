@@ -31,4 +31,5 @@ def objective(tiny_bert: Path, encoded: Path, tmp_path: Path) -> TrialObjective:
         metric="accuracy",
         mode="max",
         pad_id=0,
+        name="tiny-bert",
     )

@@ -15,7 +15,7 @@ from hpo.records import Exploit, Report, TrialConfig
 from hpo.schedulers.pbt import CHANGEABLE
 from hpo.training import checkpoint, loop, population
 from hpo.training.exchange import Exchange
-from hpo.training.model import DROPOUTS
+from hpo.training.families import DROPOUTS
 from hpo.trial import TrialObjective
 
 VALUES = {
