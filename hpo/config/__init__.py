@@ -127,6 +127,12 @@ def _resolve(document: Document, base: Path) -> None:
                 files[split] = _absolute(name, (*path, "files", split), document, base)
     if isinstance(model, dict) and "name" in model:
         model["name"] = _folders_of(model["name"], ("model", "name"), document, base)
+    if (
+        isinstance(model, dict)
+        and isinstance(teacher := model.get("teacher"), str)
+        and not teacher.startswith("models:")
+    ):
+        model["teacher"] = _absolute(teacher, ("model", "teacher"), document, base)
     for holder, place in _naming_models(values):
         holder["model"] = _folders_of(holder["model"], (*place, "model"), document, base)
 

@@ -103,9 +103,11 @@ def _reading(place: Path | str, key: str) -> "Iterator[optuna.storages.RDBStorag
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     url = f"sqlite:///{place}" if isinstance(place, Path) else place
+    storage = None
     try:
         engine = SERVER if url.startswith("postgresql") else {}
-        yield optuna.storages.RDBStorage(url, skip_table_creation=True, engine_kwargs=engine)
+        storage = optuna.storages.RDBStorage(url, skip_table_creation=True, engine_kwargs=engine)
+        yield storage
     except (
         sqlalchemy.exc.SQLAlchemyError,
         optuna.exceptions.StorageInternalError,
@@ -118,6 +120,9 @@ def _reading(place: Path | str, key: str) -> "Iterator[optuna.storages.RDBStorag
         raise ServiceError(
             f"{key}: {without_password(str(place))} can't be read as a ledger ({without_password(said)})"
         ) from None
+    finally:
+        if storage is not None:
+            storage.engine.dispose()  # a server allows only so many connections
 
 
 def new_evidence(

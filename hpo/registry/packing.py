@@ -130,8 +130,8 @@ def _input_example(examples: Sequence[Example]) -> Any:
 
 
 def _signature(examples: Sequence[Example], task: Asked) -> "ModelSignature":
-    """Columns of texts, or of lists of them, in. Of a pipeline the label and its probability out (for a regression, the
-    number is the score); other answers have a shape of their own."""
+    """Columns of texts, or of lists of them or of places, in. Of a pipeline the label and its probability out (for a
+    regression, the number is the score); other answers have a shape of their own."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import Array, DataType
@@ -139,7 +139,12 @@ def _signature(examples: Sequence[Example], task: Asked) -> "ModelSignature":
     text = DataType.string
     kinds: dict[str | None, DataType | Array]
     if isinstance(examples[0], Mapping):
-        kinds = {name: Array(text) if isinstance(value, list) else text for name, value in examples[0].items()}
+        kinds = {
+            name: Array(DataType.long if all(isinstance(one, int) for one in value) else text)
+            if isinstance(value, list)
+            else text
+            for name, value in examples[0].items()
+        }
     else:
         kinds = {None: text} if isinstance(examples[0], str) else {"text": text, "text_pair": text}
     inputs = Schema([ColSpec(kind, name) for name, kind in kinds.items()])

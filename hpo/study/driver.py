@@ -39,7 +39,7 @@ from hpo.study.confirm import Confirmation, leaders
 from hpo.study.finish import Finish, finished
 from hpo.study.lease import driver_lock
 from hpo.study.phases import SearchThenConfirm
-from hpo.study.prepare import ADAPTED, Prepared, prepare
+from hpo.study.prepare import Prepared, prepare
 from hpo.study.room import Room, WaitingForRoom
 from hpo.study.search import StudySearch
 from hpo.study.steps import Ladder
@@ -75,7 +75,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         stack.enter_context(study_folder.disk_errors(folder))
         stack.enter_context(driver_lock(folder))
         stack.enter_context(study_folder.on_signal(study_folder.leave, deadline))
-        study_folder.remove_temporaries(folder, folder / ADAPTED)
+        study_folder.remove_temporaries(folder, folder / study_folder.ADAPTED)
         study_folder.check_unchanged(folder, config)
         before = read_study(folder, config.study, config.mode, config.ledger)
         study_folder.check_is_its_own(folder, config, before)

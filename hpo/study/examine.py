@@ -33,7 +33,7 @@ from hpo.registry.files import sha256_of_weights
 from hpo.registry.version import SHA256
 from hpo.runners.machine import cores
 from hpo.study.finish import read_outcome
-from hpo.study.folder import temporaries
+from hpo.study.folder import ADAPTED, temporaries
 from hpo.study.population import FOLDER as POPULATION
 from hpo.study.prepare import CACHE, encoded_key
 from hpo.study.trials import has_weights, ranked, strangers, surplus
@@ -120,7 +120,8 @@ def temporary(study: Study, unfinished: Iterable[str] | None) -> list[Path]:
     unfinished: names of those that have not; None where nobody knows."""
     bookmarks = Bookmarks(study.folder / RUNNING)
     litter = bookmarks.litter(unfinished) if unfinished is not None else []
-    return [*temporaries(study.folder, study.checkpoints, study.folder / POPULATION), *litter]
+    places = (study.folder, study.checkpoints, study.folder / POPULATION, study.folder / ADAPTED)
+    return [*temporaries(*places), *litter]
 
 
 def superfluous(study: Study, best_first: Iterable[TrialRecord], runs: Iterable[TrialRecord]) -> Iterator[Path]:

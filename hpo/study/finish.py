@@ -29,7 +29,6 @@ from hpo.registry import Example, Registry, Version
 from hpo.runners.machine import cores
 from hpo.study.prepare import Prepared
 from hpo.study.trials import has_weights
-from hpo.tasks import settled
 from hpo.tracking.provenance import provenance
 from hpo.training import checkpoint, device, inference
 
@@ -173,17 +172,19 @@ class Finish:
         return Model.open(folder)
 
     def _ask_champion(self, folder: Path) -> Answers:
-        """What the champion says on the same rows, through its own tokenizer and what was tuned for it. ModelError
-        where its task or its classes differ."""
+        """What the champion says on the same rows, as it is served: through its own tokenizer, at its own lengths, with
+        what was tuned for it. ModelError where its task or its classes differ."""
         champion, task = Model.open(folder), self.config.task
         if champion.task.type != task.type:
             raise ModelError(f"its task is {champion.task.type}, not {task.type}")
         if champion.labels != self.prepared.labels:
             named = [", ".join(labels) or "none" for labels in (champion.labels, self.prepared.labels)]
             raise ModelError(f"its classes are {named[0]}, not {named[1]}")
-        own = settled(task.model_copy(update=dict.fromkeys(task.tuned)), dict(champion.task))
-        champion = replace(champion, task=own)
-        return self._answers(champion, champion.encode(self.prepared.splits.tables["test"]))
+        ours, theirs = task.layout.all, champion.task.layout.all
+        if [column.kind for column in ours] != [column.kind for column in theirs]:
+            raise ModelError(f"it reads {len(theirs)} columns of other kinds than this study's {len(ours)}")
+        test = self.prepared.splits.tables["test"].select([column.name for column in ours])
+        return self._answers(champion, champion.encode(test.rename_columns([column.name for column in theirs])))
 
     def _answers(self, model: Model, rows: Encoded) -> Answers:
         device.cap_threads(cores())

@@ -1,7 +1,7 @@
 """A study's folder: its saved configuration, and the signals that may end its driver.
 
-<storage>/<study>/  study.json  ledger.db  events.jsonl  checkpoints/  population/  running/  tensorboard/
-                    report.html  report.md
+<storage>/<study>/  study.json  ledger.db  events.jsonl  checkpoints/  adapted/  population/  running/
+                    tensorboard/  report.html  report.md
 """
 
 import errno
@@ -22,6 +22,13 @@ from hpo.errors import ConfigError, DataError, Problem, ServiceError, StudyExist
 from hpo.ledger.past import PastStudy
 
 SAVED = "study.json"
+
+ADAPTED = "adapted"
+"""The folder of models that the stage `adapt` made, one for each assignment of it."""
+
+TEACHER = "teacher"
+"""The fact that names who teaches: a version, where `model.teacher` is an alias, which may come to mean another."""
+
 STAGE_DATA = "stage_data_sha256"
 """The fact of the rows of the stage before, where there is one."""
 
@@ -118,6 +125,13 @@ def check_facts(folder: Path, facts: Mapping[str, str]) -> None:
                 f"data: {name} is {value[:12]}, but this study began with {saved['facts'].get(name, '')[:12]}; "
                 "restore what it was, or give the study a new name"
             )
+
+
+def saved_fact(folder: Path, name: str) -> str | None:
+    """What the study began with; None where it has not begun."""
+    saved = _saved(folder)
+    found: str | None = saved["facts"].get(name) if saved else None
+    return found
 
 
 def _agrees(name: str, before: str | None, now: str) -> bool:

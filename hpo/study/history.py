@@ -33,7 +33,8 @@ TRAINED_WITHOUT: Params = {**_KNOWN, **{f"{ADAPT}{name}": own for name, own in _
 
 def trained_without(config: StudyConfig) -> Params:
     """The same, with the model that trials of this study start from where they name none."""
-    return {**TRAINED_WITHOUT, "model": config.model.name}
+    adapted = {"adapt": True} if config.stages else {}
+    return {**TRAINED_WITHOUT, **adapted, "model": config.model.name}
 
 
 KEY = "search.warm_start"
@@ -79,7 +80,7 @@ def take_over(
     empty = []
     for source in sources:
         strange = _differs(source, config, facts)
-        defaults = {**TRAINED_WITHOUT, "model": _our_name(source, config, facts) or ""}
+        defaults = {**trained_without(config), "model": _our_name(source, config, facts) or ""}
         fitting = [
             record.model_copy(update={"params": params})
             for record in source.past.records
@@ -137,8 +138,9 @@ def _sources(name: str, config: StudyConfig, done: frozenset[str]) -> Iterator[S
     folder = (config.base / Path(name).expanduser()) if "/" in name else config.storage / name
     if "/" not in name and any(sign in name for sign in "*?["):
         for other in fnmatch.filter(_studies(config.storage), name):
-            if other != config.study and other not in done:
-                yield _in_folder(other, config.storage / other)
+            saved = _saved(config.storage / other)
+            if other != config.study and other not in done and (found := _found(config.storage / other, saved)):
+                yield _only(other, found, saved)
         return
     if shown in done:
         return
@@ -161,9 +163,14 @@ def _is_study(folder: Path) -> bool:
 
 def _in_folder(name: str, folder: Path) -> Source:
     saved = _saved(folder)
+    return _only(name, _found(folder, saved), saved)
+
+
+def _found(folder: Path, saved: Mapping[str, Any]) -> list[PastStudy]:
+    """One, unless its driver ended before it had a ledger."""
     if url := _ledger_of(saved):
-        return _only(name, read_named(url, str(saved["config"]["study"]), key=KEY), saved)
-    return _only(name, read_studies((folder / "ledger.db").resolve(), key=KEY), saved)
+        return read_named(url, str(saved["config"]["study"]), key=KEY)
+    return read_studies((folder / "ledger.db").resolve(), key=KEY)
 
 
 def _saved(folder: Path) -> dict[str, Any]:
@@ -213,6 +220,8 @@ def _differs(source: Source, config: StudyConfig, facts: Mapping[str, str]) -> s
     others, own = json.loads(known.get(MODELS, "{}")), _digests(config, facts)
     if any(others[name] != own[name] for name in others.keys() & own.keys()):
         return "another model"
+    if known.get("teacher_sha256") != facts.get("teacher_sha256"):
+        return "another teacher"
     return "other data" if known.get("data_sha256") != facts["data_sha256"] else None
 
 

@@ -14,7 +14,7 @@ from hpo.records import StudyStopped, TrialRecord
 from hpo.registry import Registry
 from hpo.study import history
 from hpo.study.examine import Study, superfluous
-from hpo.study.folder import remove_temporaries
+from hpo.study.folder import ADAPTED, remove_temporaries
 from hpo.study.population import FOLDER as POPULATION
 from hpo.study.told import catch_up
 from hpo.study.trials import remove_strangers
@@ -53,7 +53,7 @@ def tidy(study: Study, facts: Facts) -> None:
     """Remove what nobody points to, what is more than was asked for, and half-written files."""
     for folder in superfluous(study, facts.best_first, facts.runs):
         shutil.rmtree(folder)
-    remove_temporaries(study.folder, study.checkpoints, study.folder / POPULATION)
+    remove_temporaries(study.folder, study.checkpoints, study.folder / POPULATION, study.folder / ADAPTED)
     remove_strangers(study.checkpoints, [*facts.trials, *facts.runs])
     Bookmarks(study.folder / RUNNING).keep(facts.unfinished)
 

@@ -45,6 +45,7 @@ JUDGING = 6.0
 REGISTERING = 12.0
 """Seconds for the registry on top of that: imports, and the winner's weights copied."""
 
+MODELS = "only the first model was timed; trials of the others take what they take"
 STAGE = "the stage adapt is not in the time: each of its assignments trains once, for all trials that have it"
 
 UNPROBED = "no probe was run (--no-probe)"
@@ -77,7 +78,7 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
         model=", ".join(own.pretrained.source for own in prepared.starts.values()),
         parameters=max(map(footprint.parameters, prepared.folders)),
         rows=rows,
-        notes=(*prepared.splits.notes, *([STAGE] if config.stages else [])),
+        notes=(*prepared.splits.notes, *_unforeseen(config)),
         trials=None if course.is_open else future.trials,
         reached=(*zip(ladder.fractions[:-1], future.reached[:-1], strict=True), (1.0, future.ended)),
         of_longest=ladder.longest is not None,
@@ -96,6 +97,11 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
         exists=past.exists,
         finished=len(past.finished),
     )
+
+
+def _unforeseen(config: StudyConfig) -> list[str]:
+    several = len(config.models) > 1
+    return [note for note, there in ((MODELS, several), (STAGE, config.stages is not None)) if there]
 
 
 @dataclass(frozen=True)
@@ -291,7 +297,7 @@ def _memory(prepared: Prepared, pace: Pace | None, batch: int) -> Memory:
         longest = int(Encoded.load(own.encoded.train).ragged["input_ids"].lengths.max())
         estimates.append(footprint.trial_bytes(own.pretrained.folder, batch, longest))
     estimate = max(estimates)
-    is_measured = pace is not None and pace.memory > 0
+    is_measured = pace is not None and pace.memory > 0 and len(estimates) == 1
     return Memory(pace.memory if pace and is_measured else estimate, _machine_bytes(), is_measured)
 
 

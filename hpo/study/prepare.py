@@ -16,9 +16,9 @@ from hpo.encoded import Encoded
 from hpo.errors import ConfigError, DataError, Problem
 from hpo.report.screen import Advance, Screen
 from hpo.space import Params
-from hpo.study.folder import MODELS, STAGE_DATA
+from hpo.study.folder import ADAPTED, MODELS, STAGE_DATA, TEACHER, saved_fact
 from hpo.study.steps import check_rungs
-from hpo.study.teaching import teach
+from hpo.study.teaching import Taught, teach
 from hpo.tasks import Task
 from hpo.training import pretrained
 from hpo.training.extended import extended
@@ -29,9 +29,6 @@ from hpo.trial import Start, TrialObjective
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-ADAPTED = "adapted"
-"""In a study's folder: the models that the stage `adapt` made, one for each assignment of it."""
 
 CACHE = ".cache"
 """Beside the studies, shared by them. No study has a name that starts with a dot."""
@@ -63,8 +60,7 @@ class Prepared:
     splits: Splits
     labels: tuple[str, ...]
     stage: Stage | None = None
-    teacher: Path | None = None
-    teacher_digest: str | None = None
+    teacher: Taught | None = None
 
     @property
     def first(self) -> Fetched:
@@ -110,7 +106,7 @@ class Prepared:
             gpus=config.resources.gpus,
             running=running.resolve() if running else None,
             bookmark_seconds=None if minutes is None else 60.0 * minutes,
-            teacher=self.teacher,
+            teacher=self.teacher.file if self.teacher else None,
         )
         if config.stages is None or self.stage is None:
             return own
@@ -137,8 +133,8 @@ class Prepared:
             facts[MODELS] = json.dumps({name: own.pretrained.digest for name, own in self.starts.items()})
         if self.stage is not None:
             facts[STAGE_DATA] = self.stage.splits.digest
-        if self.teacher_digest is not None:
-            facts["teacher_sha256"] = self.teacher_digest
+        if self.teacher is not None:
+            facts |= {TEACHER: self.teacher.name, "teacher_sha256": self.teacher.digest}
         return facts
 
 
@@ -186,9 +182,10 @@ def prepare(config: StudyConfig, screen: Screen) -> Prepared:
     stage = _stage(config, starts, splits, cache, screen)
     if config.model.teacher is None:
         return Prepared(starts, splits, labels, stage)
-    screen.say(f"teacher   {config.model.teacher}")
-    taught, digest = teach(config, splits.train, splits.digest, labels, cache / "taught")
-    return Prepared(starts, splits, labels, stage, taught, digest)
+    name = saved_fact(config.folder, TEACHER) or config.model.teacher  # who was asked first, whoever is champion now
+    screen.say(f"teacher   {name}")
+    taught = teach(config, splits.train, splits.digest, labels, cache / "taught", name)
+    return Prepared(starts, splits, labels, stage, taught)
 
 
 def _stage(

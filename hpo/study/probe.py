@@ -92,7 +92,10 @@ def probe(objective: TrialObjective, params: Params, batches: Sequence[int], slo
         folders = [Path(folder) / str(place) for place in range(beside)]
         for own in folders:
             own.mkdir()
-        objective, params = dataclasses.replace(objective.of(params), adaptation=None), _of_the_task(params)
+        objective, params = (
+            dataclasses.replace(objective.of(params), adaptation=None, trying=True),
+            _of_the_task(params),
+        )
         asked = [
             pool.submit(measure, Samples(objective, dict(params), own), tuple(batches), time.time()) for own in folders
         ]

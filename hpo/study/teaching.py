@@ -1,7 +1,10 @@
 """What the teacher of a study answers to its training rows: asked once, for all trials. Must not know trainings."""
 
+import hashlib
+import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -12,6 +15,7 @@ from hpo.answering import Model
 from hpo.config import StudyConfig
 from hpo.encoded import Array
 from hpo.errors import ModelError
+from hpo.tasks import described
 from hpo.tasks.long_texts import pooled
 from hpo.training.pretrained import sha256
 
@@ -21,34 +25,46 @@ if TYPE_CHECKING:
 REGISTERED = "models:/"
 
 
-def teach(config: StudyConfig, train: "pa.Table", digest: str, labels: Sequence[str], cache: Path) -> tuple[Path, str]:
-    """The file of the logits, (rows, values) float32 in the order of our labels, and the sha256 of its weights.
+@dataclass(frozen=True)
+class Taught:
+    """file: of the logits, (rows, values) float32 in the order of our labels. digest: sha256 of the teacher's weights.
+    name: the teacher's own, a version where it is in the registry."""
 
-    digest: of the data. Raises ModelError where the teacher is not there, or is not of this task.
-    """
-    assert config.model.teacher is not None
+    file: Path
+    digest: str
+    name: str
+
+
+def teach(
+    config: StudyConfig, train: "pa.Table", digest: str, labels: Sequence[str], cache: Path, name: str | None = None
+) -> Taught:
+    """digest: of the data. name: of the teacher, in place of `model.teacher`. Raises ModelError where the teacher is
+    not there, or is not of this task."""
     with TemporaryDirectory(prefix="hpo-teacher-") as temporary:
-        teacher = Model.open(_folder(config, Path(temporary))).on(config.resources.gpus)
+        folder, own = _folder(config, name or config.model.teacher or "", Path(temporary))
+        teacher = Model.open(folder).on(config.resources.gpus)
         weights = sha256(teacher.folder / "model.safetensors")
         order = _order(config, teacher, labels)
-        file = cache / f"{digest[:32]}-{weights[:32]}.npy"
+        asked = json.dumps([described(teacher.task, teacher.labels), [*labels], config.task.model_dump(mode="json")])
+        file = cache / f"{digest[:32]}-{weights[:32]}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.npy"
         if not file.is_file():
             columns = [column.name for column in config.task.asked]
             theirs = [column.name for column in teacher.task.asked]
             encoded = teacher.encode(train.select(columns).rename_columns(theirs))
             logits = pooled(teacher.outputs(encoded), encoded)
             _write(file, logits if order is None else logits[:, order])
-    return file.resolve(), weights
+    return Taught(file.resolve(), weights, own)
 
 
-def _folder(config: StudyConfig, temporary: Path) -> Path:
-    name = config.model.teacher or ""
+def _folder(config: StudyConfig, name: str, temporary: Path) -> tuple[Path, str]:
+    """Where it is, and the name by which it is found again."""
     if not name.startswith(REGISTERED):
-        return (config.base / name).expanduser()
+        return (config.base / name).expanduser(), name
     from hpo.registry import Registry
 
     registry = Registry(config.tracking.uri)
-    return registry.fetch(registry.resolve(name), temporary)
+    version = registry.resolve(name)
+    return registry.fetch(version, temporary), f"{REGISTERED}{version.name}/{version.number}"
 
 
 def _order(config: StudyConfig, teacher: Model, labels: Sequence[str]) -> Array | None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hpo.columns import Column, Fault, Layout
 from hpo.tasks import reading
-from hpo.tasks.contract import Answers, Score, Target, Tokenize
+from hpo.tasks.contract import WHOLE_TEXTS, Answers, Score, Target, Tokenize
 from hpo.tasks.reading import Length, Name
 from hpo.tasks.sequence_classification import SequenceClassification
 
@@ -67,7 +67,8 @@ class RelationClassification(BaseModel):
 
     @property
     def inert(self) -> frozenset[str]:
-        return self._classes.inert
+        """Beside what means nothing to classes: what would take marks away, or move them."""
+        return self._classes.inert | (WHOLE_TEXTS - {"distillation_weight", "distillation_temperature"})
 
     @property
     def target(self) -> Target:

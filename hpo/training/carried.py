@@ -1,5 +1,6 @@
 """What a model loses on the way through a head that has no use for it, such as BERT's pooler while words are masked."""
 
+import os
 from pathlib import Path
 
 from hpo.training.checkpoint import MANIFEST, read_manifest, save_tensors
@@ -24,7 +25,10 @@ def carry_on(checkpoint: Path, source: Path) -> None:
     manifest = read_manifest(checkpoint)
     files = {**manifest.files, _WEIGHTS: sha256(checkpoint / _WEIGHTS)}
     written = manifest.model_copy(update={"files": files})
-    (checkpoint / MANIFEST).write_text(written.model_dump_json(indent=2), encoding="utf-8")
+    with (checkpoint / MANIFEST).open("w", encoding="utf-8") as file:
+        file.write(written.model_dump_json(indent=2))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _prefix(own: set[str], before: set[str]) -> str:

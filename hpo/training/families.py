@@ -10,7 +10,8 @@ from typing import Any
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 """Hyperparameters, by the names that BERT has."""
 
-OF_THE_MODEL = frozenset({*DROPOUTS, "frozen_layers", "layerwise_lr_decay"})
+OF_THE_LAYERS = frozenset({"frozen_layers", "gradual_unfreezing", "layerwise_lr_decay", "peft", "reinit_layers"})
+OF_THE_MODEL = OF_THE_LAYERS | {*DROPOUTS}
 """Hyperparameters that do something only where a model has modules for them."""
 
 ROBERTAS = frozenset(

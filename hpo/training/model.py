@@ -12,7 +12,7 @@ from torch import nn
 
 from hpo.errors import DeadParameterError
 from hpo.training import masked
-from hpo.training.families import DROPOUTS, fields_of
+from hpo.training.families import DROPOUTS, OF_THE_LAYERS, fields_of
 from hpo.training.hyperparameters import Hyperparameters
 from hpo.training.pretrained import quiet
 
@@ -59,7 +59,7 @@ class Starting:
         for name in DROPOUTS:
             if name in asked and not self.dropouts(name, hyper):
                 found[name] = f"a {kind} model with this head has no module that it sets"
-        if layered := asked & {"frozen_layers", "layerwise_lr_decay"}:
+        if layered := asked & OF_THE_LAYERS:
             with torch.device("meta"):
                 most = max(depths(self._class._from_config(config)).values()) - 1
             if most == 0:

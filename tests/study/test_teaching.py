@@ -57,8 +57,9 @@ def config_of(teacher: Path | str, folder: Path, *options: str) -> StudyConfig:
 def test_logits_come_in_the_order_of_our_labels_and_are_asked_for_once(teacher: Path, tmp_path: Path) -> None:
     table = TOYS["classes"].table(30, seed=5).rename_columns(["review", "label"])
     config = config_of(teacher, tmp_path)
-    file, digest = teach(config, table, "d" * 64, LABELS, tmp_path / "taught")
-    assert digest == sha256(teacher / "model.safetensors")
+    taught = teach(config, table, "d" * 64, LABELS, tmp_path / "taught")
+    file = taught.file
+    assert taught.digest == sha256(teacher / "model.safetensors")
     logits = np.load(file)
     model = Model.open(teacher)
     own = model.outputs(model.encode(table.rename_columns(["text", "label"])))
@@ -66,8 +67,10 @@ def test_logits_come_in_the_order_of_our_labels_and_are_asked_for_once(teacher: 
     right = np.array(LABELS)[logits.argmax(1)] == np.array(table["label"].to_pylist())
     assert right.mean() > 0.9
     written = os.stat(file).st_mtime_ns
-    assert teach(config, table, "d" * 64, LABELS, tmp_path / "taught")[0] == file
+    assert teach(config, table, "d" * 64, LABELS, tmp_path / "taught").file == file
     assert os.stat(file).st_mtime_ns == written
+    turned = teach(config, table, "d" * 64, LABELS[::-1], tmp_path / "taught")
+    np.testing.assert_array_equal(np.load(turned.file), logits[:, ::-1])
 
 
 def test_a_pupil_learns_from_its_teacher_alone(teacher: Path, tiny_bert: Path, tmp_path: Path) -> None:
@@ -76,7 +79,7 @@ def test_a_pupil_learns_from_its_teacher_alone(teacher: Path, tiny_bert: Path, t
     data = tmp_path / "turned"
     data.mkdir()
     table = toy.table(120, seed=7).rename_columns(["review", "label"])
-    file, _ = teach(config_of(teacher, tmp_path), table, "d" * 64, ("bad", "good"), tmp_path / "taught")
+    file = teach(config_of(teacher, tmp_path), table, "d" * 64, ("bad", "good"), tmp_path / "taught").file
     rows = clean(RawSplit(toy.table(120, seed=7), "toy"), toy.task.layout)
     encoded = toy.task.encode(rows, ("bad", "good"), tokenizer)
     Encoded(encoded.ragged, {"labels": 1 - encoded.labels}).save(data / "train.arrow")
