@@ -203,13 +203,15 @@ class TrialObjective:
         from hpo.training.hyperparameters import Hyperparameters, without_stage
         from hpo.training.loop import Clip, Training
         from hpo.training.losses import build_loss
-        from hpo.training.model import freeze
+        from hpo.training.model import begin_with_shares, freeze
         from hpo.training.optimizer import build_optimizer, multiplier
         from hpo.training.recipes import active
 
         hyper = Hyperparameters.model_validate(without_stage(config.first_params))
         where = device.pick_device(self.gpus)
         model = self._starting.build(hyper, config.seeds.init)
+        if self.task.target == "classes":
+            begin_with_shares(model, self._train.labels.mean(axis=0))
         recipes = active(hyper)
         for recipe in recipes:
             recipe.prepare(model)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hpo.encoded import Array
 from hpo.errors import DeadParameterError
 from hpo.training import masked
 from hpo.training.families import DROPOUTS, OF_THE_LAYERS, fields_of
@@ -18,6 +19,8 @@ from hpo.training.pretrained import quiet
 
 _LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
 _SENTINEL = 0.123456789
+_RARE = 1e-3
+"""No label begins with a smaller share."""
 
 
 @dataclass(frozen=True)
@@ -165,3 +168,15 @@ def freeze(model: nn.Module, layers: int) -> None:
     for name, parameter in model.named_parameters():
         if depth[name] <= layers:
             parameter.requires_grad = False
+
+
+@torch.no_grad()
+def begin_with_shares(model: nn.Module, shares: Array) -> None:
+    """Let a head that says yes or no to each label begin with how often each one applies. shares: (labels,), of rows.
+
+    From 0.5 for labels that are all rare, the first hundreds of steps go into saying no to all of them, and a small
+    model forgets in them what it knew (Lin et al., ICCV 2017, 4.1, "prior"). A head without such a layer stays.
+    """
+    outputs = [part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == len(shares)]
+    if outputs and outputs[-1].bias is not None:
+        outputs[-1].bias.copy_(torch.logit(torch.from_numpy(shares).clamp(_RARE, 1.0 - _RARE)))

@@ -2,6 +2,7 @@
 
 import math
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tiny_trials import trial
 from hpo.training import batches
 from hpo.training.hyperparameters import Hyperparameters
 from hpo.training.losses import CrossEntropy, Focal, SquaredError, build_loss
-from hpo.training.model import depths
+from hpo.training.model import Starting, begin_with_shares, depths
 from hpo.training.optimizer import build_optimizer, multiplier, set_rate
 from hpo.trial import TrialObjective
 
@@ -107,3 +108,11 @@ def test_the_loss_follows_from_the_hyperparameters_and_the_kind_of_label() -> No
     assert build_loss(Hyperparameters(), "class") == CrossEntropy(0.0)
     assert build_loss(Hyperparameters(loss="focal", focal_gamma=1.5), "class") == Focal(1.5, 0.0)
     assert build_loss(Hyperparameters(), "number") == SquaredError()
+
+
+def test_a_head_of_rare_labels_begins_with_their_shares(tiny_bert: Path) -> None:
+    settings = {"id2label": dict(enumerate("abc")), "label2id": {name: place for place, name in enumerate("abc")}}
+    model = Starting(tiny_bert, "AutoModelForSequenceClassification", settings).build(Hyperparameters(), seed=1).eval()
+    begin_with_shares(model, np.array([0.25, 0.01, 0.0], np.float32))
+    bias = dict(model.named_parameters())["classifier.bias"]
+    torch.testing.assert_close(bias.sigmoid(), torch.tensor([0.25, 0.01, 0.001]))
