@@ -128,7 +128,7 @@ def test_a_submitted_search_has_the_exit_code_of_its_driver_and_goes_on(
     with submitted(stack, "--space", long) as process:
         seen = until(process, r"trial \d +step")
         process.send_signal(signal.SIGINT)
-        seen += whole(process, 30)
+        seen += whole(process, 120)
     assert process.returncode == 130, seen
     assert "goes on without you" in seen
 

@@ -89,7 +89,7 @@ def killed_after(words: str, seconds: float = 0.0) -> Callable[[Case], None]:
         driver.send(signal.SIGKILL)
         driver.wait()
         case.expect(driver, KILLED)
-        if not gone(case.name, 120.0):
+        if not gone(case.folder, 120.0):
             raise ViolationError("processes are left 120 s after the kill")
         case.resume()
 
@@ -109,7 +109,7 @@ def signalled(number: signal.Signals, times: int = 1) -> Callable[[Case], None]:
         if (took := _waited(driver.wait, 60.0)) > 30.0:
             raise ViolationError(f"it took {took:.0f} s to leave")
         case.expect(driver, 128 + number)
-        if not gone(case.name, 120.0):
+        if not gone(case.folder, 120.0):
             raise ViolationError("processes are left 120 s after the signal")
         case.resume()
 

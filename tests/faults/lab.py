@@ -160,7 +160,7 @@ class Case:
         arguments = ["--space", str(self.space), *(["--resume"] if resume else []), *asked.pop("more", ())]
         if program == "verify":
             arguments = ["--study", str(self.study), "--tracking-uri", self.uri, *asked.pop("options", ())]
-        environment = {"TMPDIR": str(self.folder / "tmp"), MARK: self.name, **asked.pop("env", {})}
+        environment = {"TMPDIR": str(self.folder / "tmp"), MARK: str(self.folder), **asked.pop("env", {})}
         driver = self.bench.zygote.fork(
             self.folder / f"{self._runs:02d}-{program}.txt",
             program=program,
@@ -230,7 +230,7 @@ class Case:
         left = sorted(path.name for path in (self.folder / "tmp").glob("hpo-*"))
         if left:
             raise ViolationError(f"temporary files are left: {', '.join(left)}")
-        if own := processes(self.name):
+        if own := processes(self.folder):
             raise ViolationError(f"processes are left: {own}")
 
     def check_canary(self) -> None:
@@ -240,9 +240,9 @@ class Case:
                 raise ViolationError(f"the canary secret is in {path.relative_to(self.folder)}")
 
 
-def processes(name: str) -> list[str]:
-    """Command lines of all processes that belong to a case, be they whose child they may."""
-    mark = f"{MARK}={name}".encode()
+def processes(folder: Path) -> list[str]:
+    """Command lines of all processes that belong to the case in this folder, be they whose child they may."""
+    mark = f"{MARK}={folder}".encode()
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
@@ -254,10 +254,10 @@ def processes(name: str) -> list[str]:
     return found
 
 
-def gone(name: str, seconds: float) -> bool:
+def gone(folder: Path, seconds: float) -> bool:
     """Whether no process of the case is left after so many seconds."""
     deadline = time.monotonic() + seconds
-    while processes(name):
+    while processes(folder):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.2)

@@ -144,7 +144,7 @@ def postgres_restarted(case: Case) -> None:
 
 def node_lost(case: Case) -> None:
     """The only node that works dies with its trial in the middle; another one comes, and the trial begins again."""
-    environment = {**os.environ, **ENVIRONMENT, MARK: case.name}
+    environment = {**os.environ, **ENVIRONMENT, MARK: str(case.folder)}
     command = [sys.executable, str(HERE / "nodes.py")]
     with (case.folder / "nodes.txt").open("w") as log:
         nodes = subprocess.Popen(
