@@ -19,7 +19,10 @@ from hpo.training.pretrained import quiet
 
 _LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
 _SENTINEL = 0.123456789
-_RARE = 1e-3
+_RARE = 0.1
+"""A label that applies to fewer rows is rare."""
+
+_RAREST = 1e-3
 """No label begins with a smaller share."""
 
 
@@ -172,11 +175,14 @@ def freeze(model: nn.Module, layers: int) -> None:
 
 @torch.no_grad()
 def begin_with_shares(model: nn.Module, shares: Array) -> None:
-    """Let a head that says yes or no to each label begin with how often each one applies. shares: (labels,), of rows.
+    """Let a head that says yes or no to each label begin, for rare ones, with how often they apply. shares: (labels,),
+    of rows.
 
     From 0.5 for labels that are all rare, the first hundreds of steps go into saying no to all of them, and a small
-    model forgets in them what it knew (Lin et al., ICCV 2017, 4.1, "prior"). A head without such a layer stays.
+    model forgets in them what it knew (Lin et al., ICCV 2017, 4.1, "prior"). For common labels it does no good
+    (benchmarks/LOG.md). A head without such a layer stays.
     """
     outputs = [part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == len(shares)]
-    if outputs and outputs[-1].bias is not None:
-        outputs[-1].bias.copy_(torch.logit(torch.from_numpy(shares).clamp(_RARE, 1.0 - _RARE)))
+    if outputs and (bias := outputs[-1].bias) is not None:
+        found = torch.from_numpy(shares)
+        bias.copy_(torch.where(found < _RARE, torch.logit(found.clamp_min(_RAREST)), bias))

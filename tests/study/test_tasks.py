@@ -21,7 +21,7 @@ from hpo.study.finish import Finish, Outcome
 from hpo.study.prepare import Prepared, prepare
 
 NAMES = ["classes of windows", "labels", "tags", "answers or none", "choices", "choices in columns"]
-WARM, COLD = 5e-3, 1e-6
+WARM, COLD = 2e-3, 1e-6
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Study:
         return f"sqlite:///{self.folder}/mlflow.db"
 
     def train(self, number: int, learning_rate: float) -> TrialRecord:
-        params = {"learning_rate": learning_rate, "num_train_epochs": 3, "per_device_train_batch_size": 8}
+        params = {"learning_rate": learning_rate, "num_train_epochs": 8, "per_device_train_batch_size": 8}
         seeds = Seeds(init=number, order=2)
         *_, last = self.prepared.objective(self.config, self.folder / "checkpoints")(
             TrialConfig(number=number, params=params, seeds=seeds, rungs=(1.0,))
