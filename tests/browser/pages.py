@@ -90,7 +90,7 @@ def take_pictures(server: str, study: str, folder: Path) -> None:
     with browser() as page:
         for name, address in shown.items():
             page.goto(address)
-            page.wait_for_timeout(10_000)  # all is drawn by then; nothing on the page says so
+            page.wait_for_timeout(12_000)  # all is drawn by then; nothing on the page says so
             page.screenshot(path=str(folder / f"{name}.png"))
 
 
