@@ -186,11 +186,7 @@ class TrialObjective:
             carry_on(last.checkpoint, stage.model)
             return last.checkpoint
 
-        def wait() -> None:
-            pulse()
-            time.sleep(WAIT_SECONDS)
-
-        home = made_once(stage.checkpoints / key[:16], make, wait)
+        home = made_once(stage.checkpoints / key[:16], make, partial(_wait, pulse))
         reached = read_manifest(home).metrics[stage.metric]
         start = replace(self, model=home, adapted=True, adaptation=None, models={})
         return start, {f"adapt_{stage.metric}": reached}
@@ -257,10 +253,6 @@ class TrialObjective:
         """On a full disk, when there is room: waiting is a sign of life."""
         from hpo.training import checkpoint
 
-        def wait() -> None:
-            pulse()
-            time.sleep(WAIT_SECONDS)
-
         write = partial(
             checkpoint.write,
             self.checkpoints / config.name,
@@ -275,7 +267,7 @@ class TrialObjective:
             seeds=config.seeds,
         )
         size = sum(part.nbytes for part in best.weights.values())
-        return checkpoint.when_there_is_room(self.checkpoints, size, write, wait)
+        return checkpoint.when_there_is_room(self.checkpoints, size, write, partial(_wait, pulse))
 
     def _collate(self, encoded: Encoded, rows: Array) -> dict[str, Array]:
         return self.task.collate(encoded, rows, self.pad_id)
@@ -314,6 +306,12 @@ class TrialObjective:
     @cached_property
     def _validation(self) -> Encoded:
         return Encoded.load(self.data / "validation.arrow")
+
+
+def _wait(pulse: Callable[[], None]) -> None:
+    """Waiting is a sign of life, too."""
+    pulse()
+    time.sleep(WAIT_SECONDS)
 
 
 def alive(collate: "Collate", pulse: Callable[[], None]) -> "Collate":
