@@ -20,7 +20,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 # An environment that happens to be active is not ours.
 unexport VIRTUAL_ENV
 
-.PHONY: help install run test check format bench bench-cpu bench-gpu plan-error replay faults-short faults load ui up down submit
+.PHONY: help install run test check format bench bench-short bench-tools bench-cpu bench-gpu plan-error replay faults-short faults load ui up down submit
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -57,13 +57,22 @@ format: install ## put the code into its format
 	$(BIN)/ruff format $(PYTHON_FILES)
 	$(BIN)/nbstripout notebooks/*.ipynb
 
-bench: install ## overhead of a trial, against plain Ray Tune
-	$(BIN)/python -m benchmarks.overhead $(ARGS)
+bench: bench-tools ## hours: overhead of a trial, training speed, whole searches against what people write instead; SST-2 of HPO_DATA
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.cpu
+	$(BIN)/python -m benchmarks.searches $(ARGS)
+
+bench-short: bench-tools ## the first two of these, in some ten minutes
+	$(BIN)/python -m benchmarks.overhead --trials 50 --repetitions 2 --plain-trials 6
+	$(BIN)/python -m benchmarks.cpu --batch 32 --arms lean,trainer-tuned,trainer --repetitions 2 --json "$$(mktemp)"
+
+bench-tools: install
+	$(UV) sync --locked --inexact --group bench
 
 bench-gpu: install ## training speed on a GPU against Trainer, in some 8 minutes; SST-2 of HPO_DATA
 	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
-bench-cpu: install ## training speed on one core of a CPU against Trainer, in some 15 minutes; SST-2 of HPO_DATA
+bench-cpu: bench-tools ## training speed on one core of a CPU against Trainer, in some 15 minutes; SST-2 of HPO_DATA
 	$(BIN)/python -m benchmarks.cpu $(ARGS)
 
 plan-error: install ## what --dry-run predicts against what a study takes: the quickstart, and SST-2 in HPO_DATA

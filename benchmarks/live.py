@@ -66,7 +66,7 @@ def prepared(name: str, overrides: Sequence[str], folder: Path) -> Live:
     study = config.load(CURVES / f"{name}.yaml", [*data_files(name), *overrides], folder)
     with open_screen(sys.stderr) as screen:
         ready = prepare(study, screen)
-    objective = Unkept(ready.objective(study, folder / "checkpoints"))
+    objective = Unkept(ready.objective(study, folder / "checkpoints", gpus=study.resources.at_hand))
     return Live(name, study, objective, recorded.target, recorded.grid_points)
 
 

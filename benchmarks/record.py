@@ -153,13 +153,13 @@ def record(study: config.StudyConfig, points: list[Any], file: Path, folder: Pat
     with open_screen(sys.stderr) as screen:
         prepared = prepare(study, screen)
     recorder = Recorder(points, len(prepared.splits.train), file)
-    objective = prepared.objective(study, folder / "checkpoints")
+    objective = prepared.objective(study, folder / "checkpoints", gpus=study.resources.at_hand)
     if inline:
         InlineRunner(objective).run(recorder)
     else:
         from hpo.runners.ray import RayRunner
 
-        RayRunner(objective, gpus=study.resources.gpus).run(recorder)
+        RayRunner(objective, gpus=study.resources.gpus or 0.0).run(recorder)
 
 
 if __name__ == "__main__":

@@ -115,6 +115,7 @@ class TrialObjective:
         keeper = Keeper(config, marks, self.bookmark_seconds, Pulse(self.pulse(config)))
         keeper.pulse()
         start, stage = self._start(config, keeper.pulse)
+        device.watch_memory(device.pick_device(self.gpus))
         training = start._prepare(config)
         training.collate = alive(alive(training.collate, keeper.pulse), self.beat)  # in evaluations, too
         liveness.assert_live(training, config.first_params)
@@ -152,7 +153,7 @@ class TrialObjective:
                 | {"seconds": keeper.seconds}
                 | ({"micro_batch_size": float(config.micro_batch)} if config.micro_batch else {})
                 | stage
-                | (sizes if done else {}),
+                | (sizes | device.memory(training.where) if done else {}),
                 done=done,
                 checkpoint=checkpoint,
                 notes=keeper.take_notes(),

@@ -1,8 +1,17 @@
 """Sections of a space file that stand for themselves: what a study may use, and what it keeps."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
 
 
 class Section(BaseModel):
@@ -27,24 +36,41 @@ class BudgetConfig(Section):
         return self
 
 
+AUTO = "auto"
+
+
+def _open(value: Any) -> Any:
+    return None if value == AUTO else value
+
+
+def _written(value: float | None) -> float | str:
+    return AUTO if value is None else value
+
+
 class ResourcesConfig(Section):
-    """What one trial gets. gpus: one, or a share of one. max_concurrent_trials: fewer than would fit.
+    """What one trial gets. gpus: one, or a share of one; None (`auto`) takes what is there, as many trials to a GPU as
+    its memory bears. max_concurrent_trials: fewer than would fit.
 
     silent_minutes: a trial from which nothing came for so long, not even the sign of a finished step, is ended; None
     takes half an hour, or longer where the study's trials have been silent for longer and went on.
     """
 
     cpus: Annotated[int, Field(ge=1, le=4096)] = 1
-    gpus: Annotated[float, Field(ge=0.0)] = 0.0
+    gpus: Annotated[float | None, Field(ge=0.0), BeforeValidator(_open), PlainSerializer(_written)] = None
     max_concurrent_trials: Annotated[int, Field(ge=1)] | None = None
     silent_minutes: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
 
     @field_validator("gpus")
     @classmethod
-    def _is_one_device_at_most(cls, gpus: float) -> float:
-        if gpus > 1:
+    def _is_one_device_at_most(cls, gpus: float | None) -> float | None:
+        if gpus is not None and gpus > 1:
             raise ValueError(f"{gpus:g} GPUs, but a trial trains on one device; write 1, or a share such as 0.5")
         return gpus
+
+    @property
+    def at_hand(self) -> float:
+        """The part of a GPU for what runs alone, beside no trial: all of one, unless GPUs are not wanted."""
+        return 1.0 if self.gpus is None else self.gpus
 
 
 class ConfirmConfig(Section):

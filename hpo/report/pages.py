@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from hpo.records import StudySummary, TrialRecord
@@ -66,12 +66,20 @@ def report_html(
         commands=_commands(summary),
         params=_params(summary, background),
         sections=parts,
-        footer=f"Written by bert-hpo {version('bert-hpo')} from the trials of the study. Works without a network.",
+        footer=f"Written by bert-hpo{_release()} from the trials of the study. Works without a network.",
         style=Markup((ASSETS / "page.css").read_text("utf-8")),
         script=Markup((ASSETS / "page.js").read_text("utf-8")),
         figures=Markup(_as_script(drawn)),
         library=Markup(_library()),
     )
+
+
+def _release() -> str:
+    """Nothing where the program runs from its checkout without being installed."""
+    try:
+        return f" {version('bert-hpo')}"
+    except PackageNotFoundError:
+        return ""
 
 
 def _as_script(values: object) -> str:

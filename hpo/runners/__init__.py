@@ -42,13 +42,13 @@ class Runner(Protocol):
 
 
 class Resources(Protocol):
-    """What one trial gets, as a space file says it."""
+    """What one trial gets. gpus: None where that is not settled yet."""
 
     @property
     def cpus(self) -> int: ...
 
     @property
-    def gpus(self) -> float: ...
+    def gpus(self) -> float | None: ...
 
     @property
     def max_concurrent_trials(self) -> int | None: ...

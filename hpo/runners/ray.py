@@ -131,11 +131,23 @@ def on_ray(objective: Objective, resources: Resources, address: str | None) -> R
     return RayRunner(
         objective,
         cpus=resources.cpus,
-        gpus=resources.gpus,
+        gpus=resources.gpus or 0.0,
         at_most=resources.max_concurrent_trials,
         address=address,
         silent_seconds=60.0 * resources.silent_minutes if resources.silent_minutes else None,
     )
+
+
+def cluster_gpus(address: str, cpus: int) -> float:
+    """GPUs of a running cluster, as soon as one trial's cpus are there. ServiceError where it does not answer."""
+    import ray
+
+    end = time.monotonic() + JOIN_SECONDS
+    with _ray(address, cpus) as resources:
+        while resources.get("CPU", 0) < cpus and time.monotonic() < end:
+            time.sleep(0.5)
+            resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return float(resources.get("GPU", 0))
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from hpo.runners.ray import on_ray
 from hpo.study import folder as study_folder
 from hpo.study import history
 from hpo.study.confirm import Confirmation, leaders
+from hpo.study.devices import settle
 from hpo.study.finish import Finish, finished
 from hpo.study.lease import driver_lock
 from hpo.study.phases import SearchThenConfirm
@@ -191,8 +192,9 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         if not study.exhausted:
             room = Room(folder, max(map(checkpoint_bytes, prepared.folders)), screen.say)
             with study_folder.on_signal(lambda number: _stop(study, screen, number), deadline), room.watched():
-                objective = prepared.objective(config, checkpoints, bookmarks.folder)
-                trials = runner(objective, config.resources, address)
+                resources = settle(config, prepared, screen.say, address)
+                objective = prepared.objective(config, checkpoints, bookmarks.folder, gpus=resources.gpus)
+                trials = runner(objective, resources, address)
                 if room.wait_for_checkpoint(lambda: study.stopping):
                     trials.run(WaitingForRoom(study, room))
         if study.stopped_by is not None:

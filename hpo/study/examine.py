@@ -225,7 +225,8 @@ def _again(
             return (), f"the encoded rows are not in {study.folder.parent / CACHE} any more; --resume makes them again"
         rows = Encoded.load(place)
         value = _score(study, own.checkpoint, rows, labels, tokenizer.pad_id, bf16=own.params.get("bf16"))
-        tolerance = OTHER_DEVICE if config.resources.gpus else 0.0
+        there = device.pick_device(config.resources.at_hand).type == "cuda"
+        tolerance = OTHER_DEVICE if there or device.GPU_MEMORY in own.metrics else 0.0
         found.append(Reevaluated(own.checkpoint.name, own.value, value, tolerance))
     return tuple(found), None
 
@@ -245,7 +246,7 @@ def _score(study: Study, folder: Path, rows: Encoded, labels: tuple[str, ...], p
     def collate(encoded: Encoded, order: Array) -> dict[str, Array]:
         return task.collate(encoded, order, pad_id)
 
-    where = device.pick_device(config.resources.gpus)
+    where = device.pick_device(config.resources.at_hand)
     device.cap_threads(min(config.resources.cpus, cores()))
     model = inference.load(folder, task.head, where)
     logits = inference.logits(model, rows, collate, where, bf16=bf16 if isinstance(bf16, bool) else None)

@@ -189,7 +189,7 @@ class Finish:
     def _answers(self, model: Model, rows: Encoded) -> Answers:
         device.cap_threads(cores())
         task, labels = model.task, model.labels
-        outputs = model.on(self.config.resources.gpus).outputs(rows)
+        outputs = model.on(self.config.resources.at_hand).outputs(rows)
         predictions, references = task.evidence(outputs, rows, labels, self.config.metric)
         return Answers(
             predictions=predictions.tolist(),

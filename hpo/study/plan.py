@@ -14,16 +14,17 @@ from pathlib import Path
 
 from hpo.config import StudyConfig
 from hpo.config.pairs import BLIND
-from hpo.config.sections import ResourcesConfig
 from hpo.encoded import Encoded
 from hpo.errors import ServiceError, TrialError
 from hpo.ledger.past import read_study
 from hpo.records import BASELINE, TrialRecord
 from hpo.report.plan import Disk, Fresh, Memory, Plan, Saving, Time
 from hpo.report.screen import Screen
+from hpo.runners import Resources
 from hpo.runners.machine import cores
 from hpo.schedulers import PbtConfig
 from hpo.space import Params
+from hpo.study.devices import settle
 from hpo.study.folder import SAVED
 from hpo.study.forecast import Forecast, Job, Limits, Look, Proposals, Slots, forecast, makespan
 from hpo.study.hindsight import pace_of
@@ -56,8 +57,11 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
 
     timed: by what the study's own trials took, or with a probe in processes of its own, which takes seconds.
     """
-    slots = count_slots(config.resources)
+    if config.resources.gpus is not None:
+        count_slots(config.resources)  # before anything is read
     prepared = prepare(config, screen)
+    resources = settle(config, prepared, screen.say)
+    slots = count_slots(resources)
     rows: dict[str, int] = {record.split: record.rows for record in prepared.splits.records}
     ladder = Ladder.of(config.search.scheduler, config.space)
     assignments = _assignments(config)
@@ -68,7 +72,7 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
     past = past_of(config)
     pace, untimed = None, UNPROBED
     if timed and (pace := pace_of(past.finished, ladder, train, validation)) is None:
-        pace, untimed = _probe(config, prepared, batches, slots, screen)
+        pace, untimed = _probe(config, prepared, batches, slots, resources.gpus, screen)
     shape = _Shape(train, validation, ladder, pace)
     jobs = [shape.job(params, is_baseline=origin == BASELINE) for origin, params in assignments]
     course = _Course(config, ladder, jobs, Slots(slots, OPENING, pace.start) if pace else Slots(slots))
@@ -178,9 +182,9 @@ class _Course:
         return Proposals(None if learns is None else max(0, learns - done), confirm.top if confirm else 1)
 
 
-def count_slots(resources: ResourcesConfig) -> int:
+def count_slots(resources: Resources) -> int:
     """Trials that run on this machine at a time, as Ray counts it. ServiceError where none fits."""
-    cpus, gpus = resources.cpus, resources.gpus
+    cpus, gpus = resources.cpus, resources.gpus or 0.0
     devices = footprint.gpu_count() if gpus else 0
     slots = max(cores(), cpus) // cpus
     if gpus:
@@ -237,14 +241,15 @@ def _assignments(config: StudyConfig) -> list[tuple[str, Params]]:
 
 
 def _probe(
-    config: StudyConfig, prepared: Prepared, batches: list[int], slots: int, screen: Screen
+    config: StudyConfig, prepared: Prepared, batches: list[int], slots: int, gpus: float, screen: Screen
 ) -> tuple[Pace | None, str]:
     screen.say(
         f"probe     a few steps at batch size {' and '.join(str(one) for one in sorted({batches[0], batches[-1]}))}"
     )
     default = config.space.project(config.default_point())
     try:
-        return probe(prepared.objective(config, config.folder / "checkpoints"), default, batches, slots), ""
+        objective = prepared.objective(config, config.folder / "checkpoints", gpus=gpus)
+        return probe(objective, default, batches, slots), ""
     except TrialError as error:
         return None, f"the default configuration can't be trained ({error})"
 

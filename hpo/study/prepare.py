@@ -86,7 +86,10 @@ class Prepared:
         """Where a trial with these values starts."""
         return self.starts.get(str(params.get("model")), self.first)
 
-    def objective(self, config: StudyConfig, checkpoints: Path, running: Path | None = None) -> TrialObjective:
+    def objective(
+        self, config: StudyConfig, checkpoints: Path, running: Path | None = None, *, gpus: float
+    ) -> TrialObjective:
+        """gpus: what is settled for one trial."""
         minutes = config.checkpoints.every_minutes
         own = TrialObjective(
             model=self.pretrained.folder,
@@ -103,7 +106,7 @@ class Prepared:
                 for name, own in self.starts.items()
             },
             cpus=config.resources.cpus,
-            gpus=config.resources.gpus,
+            gpus=gpus,
             running=running.resolve() if running else None,
             bookmark_seconds=None if minutes is None else 60.0 * minutes,
             teacher=self.teacher.file if self.teacher else None,

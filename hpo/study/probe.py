@@ -86,7 +86,7 @@ def probe(objective: TrialObjective, params: Params, batches: Sequence[int], slo
     beside = min(slots, MOST)
     with (
         tempfile.TemporaryDirectory(prefix="hpo-probe-") as folder,
-        _environment(WORKER),
+        environment(WORKER),
         ProcessPoolExecutor(beside, mp_context=context) as pool,
     ):
         folders = [Path(folder) / str(place) for place in range(beside)]
@@ -94,7 +94,7 @@ def probe(objective: TrialObjective, params: Params, batches: Sequence[int], slo
             own.mkdir()
         objective, params = (
             dataclasses.replace(objective.of(params), adaptation=None, trying=True),
-            _of_the_task(params),
+            of_the_task(params),
         )
         asked = [
             pool.submit(measure, Samples(objective, dict(params), own), tuple(batches), time.time()) for own in folders
@@ -114,7 +114,7 @@ def probe(objective: TrialObjective, params: Params, batches: Sequence[int], slo
     )
 
 
-def _of_the_task(params: Params) -> Params:
+def of_the_task(params: Params) -> Params:
     """Without what a stage before it trains with: it is not timed."""
     return {name: value for name, value in without_stage(params).items() if name != "adapt"}
 
@@ -215,7 +215,7 @@ def _within(bounds: tuple[int, int], value: float) -> int:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def environment(values: Mapping[str, str]) -> Iterator[None]:
     """Variables for processes that are started meanwhile."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

@@ -42,7 +42,7 @@ def teach(
     not there, or is not of this task."""
     with TemporaryDirectory(prefix="hpo-teacher-") as temporary:
         folder, own = _folder(config, name or config.model.teacher or "", Path(temporary))
-        teacher = Model.open(folder).on(config.resources.gpus)
+        teacher = Model.open(folder).on(config.resources.at_hand)
         weights = sha256(teacher.folder / "model.safetensors")
         order = _order(config, teacher, labels)
         asked = json.dumps([described(teacher.task, teacher.labels), [*labels], config.task.model_dump(mode="json")])

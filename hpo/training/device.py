@@ -36,3 +36,18 @@ def release() -> None:
     gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
+
+
+def watch_memory(where: torch.device) -> None:
+    """From here on the most memory is noted anew; a process runs many trials."""
+    if where.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(where)
+
+
+GPU_MEMORY = "gpu_memory"
+"""The metric of a trial that trained on a GPU: the most bytes that PyTorch has held there."""
+
+
+def memory(where: torch.device) -> dict[str, float]:
+    """Since `watch_memory`. Nothing on a CPU."""
+    return {GPU_MEMORY: float(torch.cuda.max_memory_reserved(where))} if where.type == "cuda" else {}

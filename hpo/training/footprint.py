@@ -50,3 +50,15 @@ def gpu_count() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+CUDA_CONTEXT = 700 * 2**20
+"""Bytes of a GPU that a process takes beside PyTorch's own: CUDA's context, kernels, workspaces of its libraries."""
+
+
+def gpu_bytes() -> tuple[int, int]:
+    """The most that this process has taken of its GPU, and what the GPU has."""
+    import torch
+
+    total = torch.cuda.get_device_properties(0).total_memory
+    return torch.cuda.max_memory_reserved() + CUDA_CONTEXT, int(total)

@@ -72,7 +72,7 @@ space: {learning_rate: {low: 1e-5, high: 1e-4}}
 search:
 """
     loaded = load(write_space(text))
-    assert (loaded.seed, loaded.budget.trials, loaded.resources.cpus, loaded.resources.gpus) == (17, 20, 1, 0.0)
+    assert (loaded.seed, loaded.budget.trials, loaded.resources.cpus, loaded.resources.gpus) == (17, 20, 1, None)
     assert (loaded.search.sampler.type, loaded.search.scheduler.type) == ("tpe", "asha")
     assert (loaded.metric, loaded.mode, loaded.promotion) == ("accuracy", "max", None)
     assert (loaded.tracking.uri, loaded.tracking.experiment) == ("sqlite:///mlflow.db", "small")

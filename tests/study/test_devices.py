@@ -1,0 +1,42 @@
+"""Which part of a GPU a trial gets where the file leaves that open."""
+
+import json
+
+import pytest
+
+from hpo.config.sections import ResourcesConfig
+from hpo.study.devices import MOST, Needs, beside_each_other
+
+GIB = 2**30
+
+
+def test_gpus_are_left_open_unless_the_file_says_otherwise() -> None:
+    assert ResourcesConfig().gpus is None
+    assert ResourcesConfig.model_validate({"gpus": "auto"}) == ResourcesConfig()
+    assert ResourcesConfig.model_validate({"gpus": 0.5}).gpus == 0.5
+
+
+def test_what_was_left_open_is_written_as_it_is_written_by_hand() -> None:
+    written = ResourcesConfig().model_dump_json()
+    assert json.loads(written)["gpus"] == "auto"
+    assert ResourcesConfig.model_validate_json(written) == ResourcesConfig()
+
+
+def test_what_runs_alone_takes_a_gpu_unless_none_is_wanted() -> None:
+    assert ResourcesConfig().at_hand == 1.0
+    assert ResourcesConfig(gpus=0.25).at_hand == 0.25
+    assert ResourcesConfig(gpus=0.0).at_hand == 0.0
+
+
+@pytest.mark.parametrize(
+    ("needs", "count"),
+    [
+        (Needs(10 * GIB, 80 * GIB), MOST),
+        (Needs(12 * GIB, 30 * GIB), 2),  # 25.5 GiB are given away
+        (Needs(13 * GIB, 30 * GIB), 1),
+        (Needs(29 * GIB, 30 * GIB), 1),
+        (None, 1),
+    ],
+)
+def test_as_many_trials_share_a_gpu_as_its_memory_bears(needs: Needs | None, count: int) -> None:
+    assert beside_each_other(needs) == count
