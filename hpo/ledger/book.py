@@ -5,7 +5,7 @@ What is proposed follows from the study's seed and what the ledger holds. Must n
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from hpo.ledger.entries import (
     CURVE,
@@ -45,6 +45,13 @@ class BuildsSampler(Protocol):
     def type(self) -> str: ...
 
     def build(self, space: SearchSpace, study_seed: int, trial_seed: int) -> "optuna.samplers.BaseSampler": ...
+
+
+@runtime_checkable
+class Adopts(Protocol):
+    """A sampler that takes over what the one before it has found out about the trials."""
+
+    def adopt(self, earlier: "optuna.samplers.BaseSampler") -> None: ...
 
 
 class Ledger:
@@ -163,7 +170,10 @@ class Ledger:
 
     def _seed_sampler(self, number: int) -> None:
         """What the sampler proposes for a trial follows from its number and the ledger."""
-        self._study.sampler = self._sampler.build(self._space, self._seed, hashed(self._seed, number))
+        sampler = self._sampler.build(self._space, self._seed, hashed(self._seed, number))
+        if isinstance(sampler, Adopts):
+            sampler.adopt(self._study.sampler)
+        self._study.sampler = sampler
 
     def _start(self, trial: "optuna.trial.Trial", curve: Mapping[int, float] | None = None) -> TrialRecord:
         """Fill in what the trial has no value for yet, and hand it out."""

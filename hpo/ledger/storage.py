@@ -23,18 +23,21 @@ CHECKPOINTS = "checkpoints"
 
 
 def open_storage(place: Path | str | None) -> "optuna.storages.BaseStorage":
-    """A file: SQLite with a write-ahead log: a commit costs a fifth of the default's, and a reader blocks no writer.
+    """For whoever alone writes to its studies.
 
-    A URL: PostgreSQL. None: a ledger that lasts as long as the process, at a tenth of the cost. Raises ServiceError.
+    A file: SQLite with a write-ahead log: a commit costs a fifth of the default's, and a reader blocks no writer. A
+    URL: PostgreSQL. None: a ledger that lasts as long as the process, at a tenth of the cost. Raises ServiceError.
     """
     import optuna
     import sqlalchemy
+
+    from hpo.ledger.known import Known
 
     if place is None:
         return optuna.storages.InMemoryStorage()
     if isinstance(place, str):
         with translated(place):
-            return optuna.storages.RDBStorage(place, engine_kwargs=SERVER)
+            return Known(optuna.storages.RDBStorage(place, engine_kwargs=SERVER))
     path = place
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +53,7 @@ def open_storage(place: Path | str | None) -> "optuna.storages.BaseStorage":
     def relax(connection: Any, _: Any) -> None:
         connection.execute("PRAGMA synchronous=NORMAL")
 
-    return storage
+    return Known(storage)
 
 
 def is_made(url: str) -> bool:

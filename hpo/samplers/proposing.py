@@ -57,6 +57,12 @@ class Replayed(BaseSampler):
         self._make, self._trial_seed = make, trial_seed
         self._whole = make(trial_seed)
 
+    def adopt(self, earlier: BaseSampler) -> None:
+        """Take over which parameters all trials have, as the one before knows it: else all trials are gone through
+        again for each proposal, which is half of its time at 3,000 of them."""
+        if isinstance(earlier, Replayed) and hasattr(earlier._whole, "_search_space"):
+            self._whole._search_space = earlier._whole._search_space  # type: ignore[attr-defined]
+
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._whole.infer_relative_search_space(study, trial)
 
