@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpo.encoded import Array, Encoded
 from hpo.errors import ModelError
+from hpo.records import Piece
 from hpo.tasks import Task
 from hpo.tasks.contract import Answers
 from hpo.training.checkpoint import ABOUT
@@ -26,12 +27,14 @@ Advance: TypeAlias = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Model:
-    """A folder of weights and tokenizer, and what they are for. gpus: the part of one that it may use."""
+    """A folder of weights and tokenizer, and what they are for. gpus: the part of one that it may use. fresh: a seed,
+    where nothing was trained yet: the weights are pretrained, and what the task needs on top begins by chance."""
 
     folder: Path
     task: Task
     labels: tuple[str, ...]
     gpus: float = 0.0
+    fresh: int | None = None
 
     @classmethod
     def open(cls, folder: Path) -> "Model":
@@ -92,6 +95,30 @@ class Model:
         answers = self.answers(clean_columns(RawSplit(table, "inputs"), self.task.asked))
         return [dict(zip(answers, values, strict=True)) for values in zip(*answers.values(), strict=True)]
 
+    def explain(self, encoded: Encoded, feature: int, output: int) -> tuple[tuple[Piece, ...], float, float]:
+        """The tokens of a feature with what each gave to that output; the output; and what it is without any words.
+
+        Raises ModelError where such a model can't be explained.
+        """
+        import numpy as np
+
+        from hpo.training.attribution import attribute
+
+        inputs = dict(self.task.collate(encoded, np.array([feature]), self.tokenizer.pad_id))
+        inputs.pop("labels", None)
+        ids = inputs["input_ids"][0]
+        found = attribute(
+            self._network,
+            inputs,
+            output,
+            keep=np.isin(ids, self.tokenizer.special_ids),
+            pad_id=self.tokenizer.pad_id,
+            where=self._where,
+        )
+        pieces = zip(self.tokenizer.pieces(ids), found.weights, strict=True)
+        named = [Piece(text=text, begins=begins, weight=float(weight)) for (text, begins), weight in pieces]
+        return tuple(named), found.logit, found.baseline
+
     def on(self, gpus: float) -> "Model":
         return replace(self, gpus=gpus)
 
@@ -111,6 +138,9 @@ class Model:
     def _network(self) -> Any:
         from hpo.training import inference
 
+        if self.fresh is not None:
+            settings = self.task.head_config(self.labels)
+            return inference.untrained(self.folder, self.task.head, settings, self.fresh, self._where)
         return inference.load(self.folder, self.task.head, self._where)
 
 

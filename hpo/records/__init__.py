@@ -3,6 +3,7 @@
     trials.py    a trial, from its configuration to its record
     failure.py   how a trial can fail
     events.py    what trackers are told
+    review.py    the winner's answers on the test rows, looked at closely
     outcome.py   test, decision, summary
 
 Everything here is frozen and turns into JSON and back. Must not know who makes or reads it.
@@ -24,6 +25,16 @@ from hpo.records.events import (
 )
 from hpo.records.failure import Failure, FailureKind
 from hpo.records.outcome import Answers, Breakdown, Decision, Difference, Origin, StudySummary, Usage
+from hpo.records.review import (
+    Bin,
+    Confusion,
+    Explained,
+    Mistake,
+    Mistakes,
+    Piece,
+    Reliability,
+    Review,
+)
 from hpo.records.trials import (
     AGAIN,
     BASELINE,
@@ -49,20 +60,28 @@ __all__ = [
     "Answered",
     "Answers",
     "AnyEvent",
+    "Bin",
     "Breakdown",
     "Confirmed",
+    "Confusion",
     "DatasetRecord",
     "Decision",
     "Difference",
     "Event",
+    "Explained",
     "Exploit",
     "Exploited",
     "Failure",
     "FailureKind",
+    "Mistake",
+    "Mistakes",
     "Objective",
     "Origin",
+    "Piece",
     "Record",
+    "Reliability",
     "Report",
+    "Review",
     "Seeds",
     "StudyFinished",
     "StudyStarted",

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from hpo.records.review import Review
 from hpo.records.trials import Confirmed, Record, TrialRecord, TrialState
 from hpo.space import Scalar
 
@@ -105,13 +106,15 @@ class StudySummary(Record):
     """What a finished study answers: what won, what tuning bought, and where the winner is now.
 
     best: the winner. baseline: the default configuration, trained by the same study. test_*: metrics on the test
-    split, opened once; None where the study has no promotion or no test rows. test_gain: of the winner over the
+    split, opened once; None where the study has no test rows. test_untrained: of the winner's model before its first
+    step, with a head that begins by chance. test_gain: of the winner over the
     baseline. moved: what the space has no room for in the default, with the value that took its place. counts: trials
     by state.
     decision: `promote` or `keep`, with reasons. model_uri: models:/NAME@ALIAS. seconds: wall time of this run.
     confirmed: the leaders over fresh seeds, the best mean first; empty where the study confirms nothing.
-    breakdown: of the winner's metrics on the test split. objectives: every searched metric with its mode, the leading
-    one first. pareto: numbers of the complete trials that no other one beats in all of them.
+    breakdown: of the winner's metrics on the test split. review: of its answers there. objectives: every searched
+    metric with its mode, the leading one first. pareto: numbers of the complete trials that no other one beats in all
+    of them.
     history: what was brought in from other studies, and what was left out, in words.
     """
 
@@ -122,9 +125,11 @@ class StudySummary(Record):
     baseline: TrialRecord | None = None
     test_best: dict[str, float] | None = None
     test_baseline: dict[str, float] | None = None
+    test_untrained: dict[str, float] | None = None
     test_gain: Difference | None = None
     moved: dict[str, tuple[Scalar, Scalar]] = Field(default_factory=dict)
     breakdown: Breakdown | None = None
+    review: Review | None = None
     counts: dict[TrialState, int] = Field(default_factory=dict)
     decision: str | None = None
     reasons: tuple[str, ...] = ()

@@ -131,6 +131,17 @@ class Registry:
                 ) from error
             return files.gather(whole, source)
 
+    def attach(self, version: Version, files: Path, place: str, tags: Mapping[str, str]) -> str:
+        """Put what a folder holds beside the model, under `place` of the run that it comes from, and tags on the
+        version; returns where. A second time replaces the first. Raises ModelError where it comes from no run."""
+        if version.run_id is None:
+            raise ModelError(f"{version.uri}: it comes from no run, so nothing can be put beside it; use the files")
+        with translated(self._uri):
+            self._client.log_artifacts(version.run_id, str(files), place)
+            for key, value in tags.items():
+                self._client.set_model_version_tag(version.name, str(version.number), key, value)
+        return f"runs:/{version.run_id}/{place}"
+
     def decided(self, name: str, run_id: str, checkpoint: Path) -> tuple[Version, Decision] | None:
         """What `register` did already with the same weights of the same run: the version, under the alias that it has
         now, and the decision that is stored on it. None where it did nothing that counts, or was overtaken.

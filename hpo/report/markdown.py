@@ -38,6 +38,10 @@ def report_markdown(
         lines += [""] if part.charts else []
         for table in part.tables:
             lines += [*_table(table), ""]
+        for own in part.shaded:
+            weighed = f"for it {own.heaviest(1)}; against it {own.heaviest(-1)}"
+            lines += [f"- **{_text(own.title)}** ({_text(own.note)}): {_text(weighed)}"]
+        lines += [""] if part.shaded else []
         for title, text in part.listings:
             lines += [f"{title}:", "", *(f"    {line}" for line in text.splitlines()), ""]
     return "\n".join(lines)

@@ -19,6 +19,7 @@ from hpo.report.figures import draw_pictures
 from hpo.report.findings import Background, of_search
 from hpo.report.markdown import report_markdown
 from hpo.report.parts import Section
+from hpo.report.review import review_files
 from hpo.report.sections import sections
 from hpo.report.summary import predict_command, ui_command
 from hpo.space import Scalar
@@ -29,7 +30,8 @@ ASSETS = Path(__file__).parent / "assets"
 def write_report(
     folder: Path, summary: StudySummary, trials: Sequence[TrialRecord], background: Background
 ) -> tuple[Path, ...]:
-    """Write `report.html`, `report.md` and the pictures of the latter under `folder`, over those of an earlier run.
+    """Write `report.html`, `report.md`, the pictures of the latter and the winner's errors under `folder`, over those
+    of an earlier run.
 
     trials: as the ledger has them; retrainings over fresh seeds among them are left out.
     """
@@ -42,9 +44,10 @@ def write_report(
     _replace(
         text, report_markdown(summary, searched, parts, {name: said for name, (_, said) in pictures.items()}).encode()
     )
-    for name, (content, _) in pictures.items():
+    files = {name: content for name, (content, _) in pictures.items()} | review_files(summary)
+    for name, content in files.items():
         _replace(folder / name, content)
-    return (page, text, *(folder / name for name in pictures))
+    return (page, text, *(folder / name for name in files))
 
 
 def report_html(

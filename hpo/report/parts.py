@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hpo.records import Breakdown
+from hpo.records import Breakdown, Piece
 from hpo.report import words
 from hpo.report.look import Figure
 from hpo.space import Scalar
@@ -55,6 +55,25 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Shaded:
+    """A text whose tokens are coloured by their weights: those above zero one way, the others another way."""
+
+    title: str
+    note: str
+    pieces: tuple[Piece, ...]
+
+    def strength(self, piece: Piece) -> int:
+        """In percent of the heaviest one."""
+        most = max((abs(own.weight) for own in self.pieces), default=0.0)
+        return round(100 * abs(piece.weight) / most) if most else 0
+
+    def heaviest(self, sign: int, most: int = 5) -> str:
+        """`good +1.20, film +0.31`: the words that weigh most to one side."""
+        own = sorted((piece for piece in self.pieces if sign * piece.weight > 0), key=lambda one: -abs(one.weight))
+        return ", ".join(f"{piece.text} {piece.weight:+.2f}" for piece in own[:most] if piece.text) or "none"
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     anchor: str
     title: str
@@ -62,6 +81,7 @@ class Section:
     points: tuple[str, ...] = ()
     charts: tuple[Chart, ...] = ()
     tables: tuple[Table, ...] = ()
+    shaded: tuple[Shaded, ...] = ()
     listings: tuple[tuple[str, str], ...] = ()
 
 

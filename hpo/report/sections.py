@@ -23,6 +23,7 @@ from hpo.report.findings import (
     winners_confirmation,
 )
 from hpo.report.parts import Cell, Chart, Line, Section, Table, breakdown_table, number_cell, param_cell
+from hpo.report.review import errors_section, on_test, why_section
 from hpo.report.setting import set_up
 
 ENOUGH = 50
@@ -34,6 +35,8 @@ def sections(summary: StudySummary, trials: Sequence[TrialRecord], background: B
     known = evidence(trials)
     found = [
         _winner(summary, known),
+        errors_section(summary),
+        why_section(summary),
         _history(summary, known),
         _pareto(summary, known),
         _params(summary, known, background),
@@ -75,6 +78,12 @@ def _winner(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
         caption = "Leaders over fresh seeds. A first score to the better side of its mean was luck."
         shown.append(Chart("seeds", figure, caption, alt))
         tables.append(_confirmed(summary))
+    before = (summary.test_untrained or {}).get(summary.metric)
+    if before is not None:
+        paragraphs.append(
+            f"Before its first step, with pretrained weights and a head that begins by chance, its model has "
+            f"{summary.metric} {words.metric_value(before)} on the test rows."
+        )
     found = gains(summary, trials)
     if found:
         rows = tuple(
@@ -91,7 +100,7 @@ def _winner(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
         )
         tables.append(Table("Gain of the winner", ("over", "on", "winner", "rival", "better by"), rows))
     if summary.test_best:
-        tables.append(_test(summary))
+        tables.append(on_test(summary))
     if summary.breakdown is not None:
         tables.append(breakdown_table(summary.breakdown))
     if schedule := summary.best.schedule:
@@ -130,22 +139,6 @@ def _confirmed(summary: StudySummary) -> Table:
         )
     heads = ("trial", "proposed by", "first score", "mean", f"{summary.confirmed[0].confidence:.0%} interval", "seeds")
     return Table("Over fresh seeds", heads, tuple(rows))
-
-
-def _test(summary: StudySummary) -> Table:
-    best, baseline = summary.test_best or {}, summary.test_baseline or {}
-    rows = tuple(
-        Line(
-            (
-                Cell(name),
-                Cell(words.metric_value(value), value),
-                Cell(words.metric_value(baseline.get(name)), baseline.get(name)),
-            )
-        )
-        for name, value in best.items()
-    )
-    title = f"On the test split ({words.count(summary.test_rows, 'row')}), opened once"
-    return Table(title, ("metric", "winner", "default"), rows)
 
 
 def _history(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:

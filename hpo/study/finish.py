@@ -21,6 +21,7 @@ from hpo.records import (
     Difference,
     Origin,
     Record,
+    Review,
     StudyFinished,
     StudySummary,
     TrialRecord,
@@ -28,6 +29,7 @@ from hpo.records import (
 from hpo.registry import Example, Registry, Version
 from hpo.runners.machine import cores
 from hpo.study.prepare import Prepared
+from hpo.study.review import Asked, review, untrained
 from hpo.study.trials import has_weights
 from hpo.tracking.provenance import provenance
 from hpo.training import checkpoint, device, inference
@@ -53,8 +55,10 @@ class Outcome(Record):
     run_id: str | None = None
     test_best: dict[str, float] | None = None
     test_baseline: dict[str, float] | None = None
+    test_untrained: dict[str, float] | None = None
     test_gain: Difference | None = None
     breakdown: Breakdown | None = None
+    review: Review | None = None
     decision: Decision | None = None
     model_uri: str | None = None
 
@@ -109,10 +113,10 @@ class Finish:
             return earlier
         if self.prepared.encoded.test is None or best.checkpoint is None or not has_weights(best):
             return asked
-        answers = self._ask(best)
-        against = None
+        asked_best = self._ask(best)
+        answers, against = asked_best.answers, None
         if baseline is not None and baseline.checkpoint is not None and has_weights(baseline):
-            against = answers if baseline.number == best.number else self._ask(baseline)
+            against = answers if baseline.number == best.number else self._ask(baseline).answers
         decision, version = None, None
         if gate is not None and self.run_id is not None:
             decision = self._decided(gate, self.run_id, best.checkpoint) or self._decide(answers, best)
@@ -126,6 +130,8 @@ class Finish:
                 "test_baseline": dict(against.metrics) if against else None,
                 "test_gain": compare(self._evidence(answers, against)) if against not in (None, answers) else None,
                 "breakdown": answers.breakdown,
+                "test_untrained": self._untrained(asked_best, best),
+                "review": self._review(asked_best, best),
                 "decision": decision,
                 "model_uri": version.uri if version else None,
             }
@@ -157,13 +163,24 @@ class Finish:
         note = "it was promoted under another gate before; a promotion is not judged again"
         return decision.model_copy(update={"reasons": (*decision.reasons, note)})
 
-    def _ask(self, record: TrialRecord) -> Answers:
+    def _review(self, asked: Asked, best: TrialRecord) -> Review:
+        table = self.prepared.splits.tables["test"].select([column.name for column in self.config.task.asked])
+        return review(asked, table, self.prepared.start_of(best.params).encoded.validation)
+
+    def _untrained(self, asked: Asked, best: TrialRecord) -> dict[str, float]:
+        """What the winner's model says before its first step."""
+        start, config = self.prepared.start_of(best.params), self.config
+        seed, gpus = best.seeds.init, config.resources.at_hand
+        model = Model(start.pretrained.folder, config.task, self.prepared.labels, gpus=gpus, fresh=seed)
+        return untrained(model, asked.rows, start.encoded.validation)
+
+    def _ask(self, record: TrialRecord) -> Asked:
         """What the checkpoint of a trial says on the test rows, as the tokenizer of its model encodes them."""
         rows = self.prepared.start_of(record.params).encoded.test
         assert record.checkpoint is not None
         assert rows is not None
         checkpoint.verify(record.checkpoint)
-        return self._answers(self._own(record.checkpoint), Encoded.load(rows))
+        return self._asked(self._own(record.checkpoint), Encoded.load(rows))
 
     def _own(self, folder: Path) -> Model:
         """A checkpoint of this study. One of an earlier release says nothing of its task, and nothing was tuned."""
@@ -184,19 +201,21 @@ class Finish:
         if [column.kind for column in ours] != [column.kind for column in theirs]:
             raise ModelError(f"it reads {len(theirs)} columns of other kinds than this study's {len(ours)}")
         test = self.prepared.splits.tables["test"].select([column.name for column in ours])
-        return self._answers(champion, champion.encode(test.rename_columns([column.name for column in theirs])))
+        return self._asked(champion, champion.encode(test.rename_columns([column.name for column in theirs]))).answers
 
-    def _answers(self, model: Model, rows: Encoded) -> Answers:
+    def _asked(self, model: Model, rows: Encoded) -> Asked:
         device.cap_threads(cores())
+        model = model.on(self.config.resources.at_hand)
         task, labels = model.task, model.labels
-        outputs = model.on(self.config.resources.at_hand).outputs(rows)
+        outputs = model.outputs(rows)
         predictions, references = task.evidence(outputs, rows, labels, self.config.metric)
-        return Answers(
+        answers = Answers(
             predictions=predictions.tolist(),
             references=references.tolist(),
             metrics=task.compute_metrics(outputs, rows, labels),
             breakdown=task.breakdown(outputs, rows, labels),
         )
+        return Asked(model, rows, outputs, answers)
 
     def _decide(self, answers: Answers, best: TrialRecord) -> Decision:
         gate = self.config.promotion
@@ -269,14 +288,19 @@ class Finish:
 def finished(summary: StudySummary, files: tuple[Path, ...]) -> StudyFinished:
     """The parent run's row: what won and by how much."""
     metric, best, baseline, gain = summary.metric, summary.best, summary.baseline, summary.test_gain
+    believed = summary.review.reliability if summary.review else None
     figures = {
         f"best_{metric}": best.value,
         f"default_{metric}": baseline.value if baseline else None,
         f"test_{metric}": (summary.test_best or {}).get(metric),
         f"default_test_{metric}": (summary.test_baseline or {}).get(metric),
+        f"untrained_test_{metric}": (summary.test_untrained or {}).get(metric),
         "test_gain": gain.gain if gain else None,
         "test_gain_low": gain.low if gain else None,
         "test_gain_high": gain.high if gain else None,
+        "calibration_error": believed.error if believed else None,
+        "calibration_error_after": believed.error_after if believed else None,
+        "temperature": believed.temperature if believed else None,
         "trials": float(sum(summary.counts.values())),
         **{f"trials_{state}": float(count) for state, count in summary.counts.items()},
         "seconds": summary.seconds,

@@ -9,6 +9,8 @@ Numpy, never torch. Importing this room is light: what is heavy is imported by t
     entities.py     entities of tags, and their metrics
     labelling.py    metrics of many labels a row
     classes.py      where a classifier goes wrong, and whether its probabilities can be believed
+    mistakes.py     the rows that are answered worst, for people to read
+    calibration.py  the temperature that mends probabilities
     squad.py        the best answer of many windows, and how answers are scored
 """
 

@@ -8,7 +8,7 @@ of `encoded.ragged["input_ids"].values`.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from hpo.encoded import Array, Encoded
-    from hpo.records import Breakdown, Usage
+    from hpo.records import Breakdown, Mistakes, Usage
 
 Target: TypeAlias = Literal["class", "number", "classes", "span", "masked"]
 """What the loss compares. class: one of the values of each output, with -100 where none counts. number: the output
@@ -180,6 +180,36 @@ class TaskContract(Protocol):
 
     def predict(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], *, all_scores: bool) -> Answers:
         """`prediction` and what belongs to it, for people."""
+        ...
+
+
+@runtime_checkable
+class HasMistakes(Protocol):
+    """What a task may have beside: rows whose answers a person can hold against the truth."""
+
+    def mistakes(
+        self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], table: "pa.Table"
+    ) -> "Mistakes | None":
+        """The worst rows. table: the columns `asked`, of the same rows."""
+        ...
+
+
+@runtime_checkable
+class HasClasses(Protocol):
+    """What a task may have beside: one class a row, with a probability."""
+
+    def class_outputs(self, outputs: "Array", encoded: "Encoded") -> "Array | None":
+        """(rows, classes) logits, whose truth is `encoded.row_labels`; None where its settings make it something
+        else."""
+        ...
+
+
+@runtime_checkable
+class HasReasons(Protocol):
+    """What a task may have beside: answers that stand on one output of one feature, so that they can be explained."""
+
+    def reason(self, output: "Array", labels: Sequence[str]) -> tuple[int, str]:
+        """Which of the outputs (values,) of a feature its answer stands on, and what that one is called."""
         ...
 
 

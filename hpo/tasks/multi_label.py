@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from hpo.encoded import Array, Encoded
-    from hpo.records import Breakdown, Usage
+    from hpo.records import Breakdown, Mistakes, Usage
 
 METRICS = (
     "f1_micro",
@@ -177,6 +177,17 @@ class MultiLabel(BaseModel):
         decided = shares >= self._threshold(shares, truth)
         rows = tuple((name, *figures) for name, figures in zip(labels, labelling.by_label(decided, truth), strict=True))
         return Breakdown(title="By label", heads=("label", "precision", "recall", "f1", "rows"), rows=rows)
+
+    def mistakes(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], table: "pa.Table") -> "Mistakes":
+        from hpo.tasks import mistakes
+
+        threshold = self._threshold(reading.sigmoid(outputs), encoded.labels)
+        return mistakes.of_labels(outputs, encoded.labels, threshold, labels, mistakes.texts_of(table))
+
+    def reason(self, output: "Array", labels: Sequence[str]) -> tuple[int, str]:
+        """The most probable label."""
+        best = int(output.argmax())
+        return best, labels[best]
 
     def usage(self, labels: Sequence[str]) -> "Usage":
         from hpo.records import Usage

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from hpo.encoded import Array, Encoded
-    from hpo.records import Breakdown, Usage
+    from hpo.records import Breakdown, Mistakes, Usage
 
 
 class MultipleChoice(BaseModel):
@@ -165,6 +165,14 @@ class MultipleChoice(BaseModel):
 
     def breakdown(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> "Breakdown | None":
         return None
+
+    def mistakes(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], table: "pa.Table") -> "Mistakes":
+        from hpo.tasks import mistakes
+
+        return mistakes.of_classes(outputs, encoded.labels, labels, mistakes.texts_of(table))
+
+    def class_outputs(self, outputs: "Array", encoded: "Encoded") -> "Array":
+        return outputs
 
     def usage(self, labels: Sequence[str]) -> "Usage":
         from hpo.records import Usage

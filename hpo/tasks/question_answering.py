@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from hpo.encoded import Array, Encoded
-    from hpo.records import Breakdown, Usage
+    from hpo.records import Breakdown, Mistakes, Usage
     from hpo.tasks.squad import Found
 
 METRICS = ("f1", "exact_match")
@@ -224,6 +224,13 @@ class QuestionAnswering(BaseModel):
         return Breakdown(
             title="By kind of question", heads=("questions", "f1", "exact_match", "rows"), rows=tuple(rows)
         )
+
+    def mistakes(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], table: "pa.Table") -> "Mistakes":
+        from hpo.tasks import mistakes
+
+        scores, _ = self.evidence(outputs, encoded, labels, "f1")
+        said, _ = self._said(outputs, encoded)
+        return mistakes.of_answers(said, _references(encoded), scores, mistakes.texts_of(table))
 
     def usage(self, labels: Sequence[str]) -> "Usage":
         from hpo.records import Usage

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from hpo.encoded import Array, Encoded
-    from hpo.records import Breakdown, Usage
+    from hpo.records import Breakdown, Mistakes, Usage
 
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
 """Tokens of the model."""
@@ -147,6 +147,15 @@ class RelationClassification(BaseModel):
 
     def breakdown(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> "Breakdown | None":
         return self._classes.breakdown(outputs, encoded, labels)
+
+    def mistakes(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], table: "pa.Table") -> "Mistakes":
+        return self._classes.mistakes(outputs, encoded, labels, table)
+
+    def class_outputs(self, outputs: "Array", encoded: "Encoded") -> "Array | None":
+        return self._classes.class_outputs(outputs, encoded)
+
+    def reason(self, output: "Array", labels: Sequence[str]) -> tuple[int, str]:
+        return self._classes.reason(output, labels)
 
     def usage(self, labels: Sequence[str]) -> "Usage":
         from hpo.records import Usage

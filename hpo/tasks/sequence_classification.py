@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from hpo.encoded import Array, Encoded
-    from hpo.records import Breakdown, Usage
+    from hpo.records import Breakdown, Mistakes, Usage
 
 
 class SequenceClassification(BaseModel):
@@ -241,6 +241,21 @@ class SequenceClassification(BaseModel):
         error = classes.calibration_error(reading.softmax(pooled(outputs, encoded)), truth)
         title = f"By class (probabilities are off by {100 * error:.1f} points on average: calibration error)"
         return Breakdown(title=title, heads=classes.HEADS, rows=rows)
+
+    def mistakes(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], table: "pa.Table") -> "Mistakes":
+        """The surest wrong answers, or the largest errors."""
+        from hpo.tasks import mistakes
+
+        found, text = long_texts.pooled(outputs, encoded), mistakes.texts_of(table)
+        if self.is_regression:
+            return mistakes.of_numbers(found.reshape(len(found)), encoded.row_labels, text)
+        return mistakes.of_classes(found, encoded.row_labels, labels, text)
+
+    def class_outputs(self, outputs: "Array", encoded: "Encoded") -> "Array | None":
+        return None if self.is_regression else long_texts.pooled(outputs, encoded)
+
+    def reason(self, output: "Array", labels: Sequence[str]) -> tuple[int, str]:
+        return (0, "the number") if self.is_regression else (best := int(output.argmax()), labels[best])
 
     def usage(self, labels: Sequence[str]) -> "Usage":
         from hpo.records import Usage

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from hpo.encoded import Array, Encoded
-    from hpo.records import Breakdown, Usage
+    from hpo.records import Breakdown, Mistakes, Usage
 
 METRICS = ("f1", "precision", "recall", "accuracy")
 IGNORED = -100
@@ -214,6 +214,12 @@ class TokenClassification(BaseModel):
         parts = by_type(self._said(outputs, encoded, labels), self._true(encoded, labels))
         rows = tuple((kind, own.precision, own.recall, own.f1, own.there) for kind, own in parts.items())
         return Breakdown(title="By type of entity", heads=("type", "precision", "recall", "f1", "entities"), rows=rows)
+
+    def mistakes(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], table: "pa.Table") -> "Mistakes":
+        from hpo.tasks import mistakes
+
+        said, true = self._said(outputs, encoded, labels), self._true(encoded, labels)
+        return mistakes.of_entities(said, true, table)
 
     def usage(self, labels: Sequence[str]) -> "Usage":
         from hpo.records import Usage

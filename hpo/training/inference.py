@@ -99,6 +99,14 @@ def load(folder: Path, head: str, where: torch.device) -> nn.Module:
     return model.to(where).eval()
 
 
+def untrained(folder: Path, head: str, settings: Mapping[str, Any], seed: int, where: torch.device) -> nn.Module:
+    """A model as a trial finds it before its first step: pretrained weights, and a head of that seed."""
+    from hpo.training.hyperparameters import Hyperparameters
+    from hpo.training.model import Starting
+
+    return Starting(folder, head, settings).build(Hyperparameters(), seed).to(where).eval()
+
+
 def _refuse_foreign_code(folder: Path) -> None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ KNOWN_WEIGHTS = {
 
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model")
 _WANTED = ("config.json", "model.safetensors", *TOKENIZER_FILES)
+_BEGINS = ("Ġ", "▁")
+"""A blank before a word, in vocabularies of byte pairs and of sentence pieces; word pieces mark what goes on: `##`."""
+
 FORBIDDEN = ("auto_map", "_attn_implementation_internal")
 """Keys of a model's config.json that name code of others."""
 
@@ -99,6 +103,25 @@ class Tokenizer:
         del parts["truncation"], parts["padding"]  # of the last call
         parts["segments"] = self.segments
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    @property
+    def special_ids(self) -> list[int]:
+        """Of tokens that stand for no words."""
+        return [int(number) for number in self.inner.all_special_ids]
+
+    def pieces(self, ids: Sequence[int]) -> list[tuple[str, bool]]:
+        """What a person reads of each token, and whether a word begins with it."""
+        names: list[str] = self.inner.convert_ids_to_tokens([*map(int, ids)])
+        special = set(self.inner.all_special_tokens)
+        if not any(name.startswith(_BEGINS) for name in names if name not in special):
+            return [(name.removeprefix("##") or name, not name.startswith("##")) for name in names]
+        found, begins = [], True
+        for name in names:
+            begins = begins or name.startswith(_BEGINS) or name in special
+            text = name if name in special else self.inner.convert_tokens_to_string([name]).strip(" Ġ▁")
+            found.append((text, begins))
+            begins = name in special or not text
+        return found
 
     def __call__(self, texts: list[str], pairs: list[str] | None, max_length: int) -> dict[str, list[list[int]]]:
         """Ragged input_ids, and token_type_ids where the model has them; the longer of a pair is cut first."""

@@ -61,6 +61,8 @@ def test_a_study_runs_from_one_file_to_a_champion_and_goes_on_from_there(
     assert len(set(parents)) == 1
     row = dict(query(folder, "select key, value from latest_metrics join runs using (run_uuid) where name = 'films'"))
     assert {"best_accuracy", "default_accuracy", "test_accuracy", "trials"} <= set(row)
+    assert row["untrained_test_accuracy"] < row["test_accuracy"]
+    assert {"calibration_error", "calibration_error_after", "temperature"} <= set(row)
     inputs = query(folder, "select count(*) from inputs where source_type = 'DATASET'")
     assert inputs[0][0] == 3 + 4 * 2  # all splits on the study, train and validation on every trial
 
@@ -69,6 +71,8 @@ def test_a_study_runs_from_one_file_to_a_champion_and_goes_on_from_there(
     assert 1 <= len(kept) <= 3  # the best two, and the default configuration's
     assert (study / "report.md").exists()
     assert (study / "report.html").exists()
+    logged = {path.name for path in (folder / "mlartifacts").rglob("report*")}
+    assert {"report.html", "report.md", "report-errors.jsonl", "report-confusion.csv"} <= logged
     secret = json.loads((study / "study.json").read_text())
     assert "tracking" not in secret["config"]
 

@@ -19,6 +19,7 @@ from hpo.report.screen import open_screen
 from hpo.report.sections import _winner
 from hpo.study.finish import Finish, Outcome
 from hpo.study.prepare import Prepared, prepare
+from hpo.tasks.contract import HasReasons
 
 NAMES = ["classes of windows", "labels", "tags", "answers or none", "choices", "choices in columns"]
 WARM, COLD = 2e-3, 1e-6
@@ -118,6 +119,49 @@ def test_the_first_winner_is_promoted_with_its_figures_in_the_report(study: Stud
         )
         table = _winner(summary, [best]).tables[-1]
         assert {row.cells[0].text for row in table.rows} >= {"good" if "label" in study.toy.task.type else "praise"}
+
+
+def test_the_untrained_model_stands_beside_the_winner(study: Study, champion: Outcome) -> None:
+    assert champion.test_untrained is not None
+    assert champion.test_best is not None
+    assert champion.test_untrained.keys() == champion.test_best.keys()
+    assert champion.test_untrained[study.config.metric] < champion.test_best[study.config.metric] - 0.1
+
+
+def test_the_report_says_where_the_winner_is_wrong(study: Study, champion: Outcome) -> None:
+    assert champion.review is not None
+    found = champion.review.mistakes
+    assert found is not None
+    assert found.wrong == len(found.rows)  # fewer than are kept
+    if study.config.metric == "accuracy":
+        assert champion.test_best is not None
+        assert found.wrong == round(80 * (1 - champion.test_best["accuracy"]))
+        assert champion.review.confusion is not None
+        assert sum(rows for true, said, rows in champion.review.confusion.cells if true != said) == found.wrong
+        assert champion.review.reliability is not None
+        assert champion.review.reliability.fitted_on == 40
+    test = study.toy.table(80, seed=2).to_pylist()
+    for own in found.rows:
+        assert own.truth != own.said
+        words = test[own.row][study.toy.asked[0]]
+        assert (words if isinstance(words, str) else " ".join(words)) in own.text
+
+
+def test_some_answers_are_explained_where_they_stand_on_one_output(study: Study, champion: Outcome) -> None:
+    assert champion.review is not None
+    explained, task = champion.review.explained, study.toy.task
+    assert champion.review.unexplained is None
+    if not isinstance(task, HasReasons):
+        assert explained == ()
+        return
+    assert len(explained) >= 3
+    assert {own.row for own in explained if not own.is_right} <= {own.row for own in champion.review.mistakes.rows}
+    test = study.toy.table(80, seed=2).to_pylist()
+    for own in explained:
+        assert abs(own.gap) <= 0.05 * abs(own.logit - own.baseline) + 0.02
+        assert " ".join(piece.text for piece in own.pieces[1:-1]) == test[own.row]["text"]
+        if own.is_right and study.config.metric == "accuracy":  # the one word that tells weighs most
+            assert max(own.pieces, key=lambda piece: abs(piece.weight)).text in ("good", "bad")
 
 
 def test_an_untrained_rival_is_kept_out_by_a_test_on_the_same_rows(study: Study, champion: Outcome) -> None:

@@ -18,7 +18,17 @@ from hpo.data.source import RawSplit, clean, clean_columns
 from hpo.encoded import Encoded
 from hpo.promotion import Evidence, PromotionConfig, decide
 from hpo.records import Answers, Seeds, TrialConfig, Usage
-from hpo.tasks import RelationClassification, SequenceClassification, Task, described, metrics, settled
+from hpo.tasks import (
+    MaskedLm,
+    MultiLabel,
+    RelationClassification,
+    SequenceClassification,
+    Task,
+    described,
+    metrics,
+    settled,
+)
+from hpo.tasks.contract import HasClasses, HasMistakes
 from hpo.training import inference
 from hpo.training.extended import extended
 from hpo.training.hyperparameters import Hyperparameters
@@ -213,6 +223,24 @@ def test_references_do_not_depend_on_the_model(toy: Toy, tokenizer: Tokenizer, m
     _, one = toy.task.evidence(outputs, encoded, labels, metric)
     _, other = toy.task.evidence(outputs[::-1].copy(), encoded, labels, metric)
     np.testing.assert_array_equal(one, other)
+
+
+def test_wrong_rows_are_those_that_cost_accuracy(toy: Toy, tokenizer: Tokenizer, model: Path) -> None:
+    encoded, labels = encoded_of(toy, tokenizer, rows=40)
+    outputs, table = outputs_of(toy, model, tokenizer, encoded, labels), rows_of(toy, 40).select(toy.asked)
+    task = settled(toy.task, toy.task.compute_metrics(outputs, encoded, labels))
+    if not isinstance(task, HasMistakes):
+        assert isinstance(task, MaskedLm)
+        return
+    found = task.mistakes(outputs, encoded, labels, table)
+    assert found is not None
+    assert len({own.row for own in found.rows}) == len(found.rows)
+    if isinstance(task, HasClasses) and (classes := task.class_outputs(outputs, encoded)) is not None:
+        accuracy = float((classes.argmax(axis=-1) == encoded.row_labels).mean())
+        assert found.wrong == round(40 * (1 - accuracy))
+        assert accuracy == pytest.approx(task.compute_metrics(outputs, encoded, labels)["accuracy"])
+    elif isinstance(task, MultiLabel):
+        assert found.wrong == round(40 * (1 - task.compute_metrics(outputs, encoded, labels)["accuracy"]))
 
 
 def test_outputs_that_are_not_finite_give_no_finite_metric(toy: Toy, tokenizer: Tokenizer, model: Path) -> None:
