@@ -84,7 +84,7 @@ def run(chosen: Sequence[Injection], workers: int, results: Path | None, seconds
     """What has not held yet, by `results`; none is begun after so many seconds."""
     known = read(results)
     left = [own for own in chosen if own.name not in known or known[own.name].violation]
-    if not left:
+    if not left or seconds <= 0:
         return known
     end = time.monotonic() + seconds
     with bench() as own, ThreadPoolExecutor(workers) as pool:
@@ -167,7 +167,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="those whose name this pattern matches")
     parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--results", type=Path, help="a file of outcomes, which this run goes on with")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin none after so long")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin none after so long; 0: table only")
     parser.add_argument("--write", type=Path, help="a page for the table")
     given = parser.parse_args()
     every = [own for own in table_of(long=given.long) if re.search(given.only, own.name)]
