@@ -85,7 +85,7 @@ replay: install ## which rungs, feedback and defaults serve, over recorded learn
 faults-short: install ## 44 injections into whole studies, in about ten minutes; ARGS="--only WORDS" picks some
 	$(BIN)/python tests/faults/injecting.py $(ARGS)
 
-faults: install ## the long form: every injection at more moments, on both runners, over more seeds
+faults: install ## the long form: every moment, both runners, more seeds; ARGS="--results FILE --seconds 540" in parts
 	$(BIN)/python tests/faults/injecting.py --long $(ARGS)
 
 load: install ## what ledger, MLflow and registry bear, with exact counts

@@ -1,9 +1,10 @@
 """What the stores bear, with exact counts: many writers on one ledger, studies on one server, promoters of one name.
 
-    python -m benchmarks.load [--short] [--only ledger,restart,server,promoters] [--write FILE]
+    python -m benchmarks.load [--short] [--only ledger,restart,simulated,server,promoters] [--write FILE]
 
 ledger      100 threads x 5 trials that report and end all at once, and 8 processes x 20 that take turns as drivers
-restart     a study of 1,000 finished trials: how long until the next driver has asked for a trial
+restart     a killed study of 1,000 finished trials: how long until it is open, and until the command begins a trial
+simulated   a study of 1,000 toy trials in simulated time
 server      8 studies x 25 trials mirrored to one MLflow server: runs, values and requests a report
 promoters   16 promoters x 50 rounds on one registered name: the champion's score never falls
 
@@ -26,23 +27,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from benchmarks.restart import REPORTS, ROOT, SPACE, Figures, opened, reopened, resumed, search_on
 from hpo.ledger import Ledger
-from hpo.records import AnyEvent, StudyStarted, TrialState
+from hpo.records import StudyStarted, TrialState
 from hpo.runners.inline import InlineRunner
 from hpo.runners.toy import ToyObjective
-from hpo.samplers import RandomConfig
-from hpo.schedulers import FifoConfig
-from hpo.space import FloatRange, SearchSpace
-from hpo.study.search import StudySearch
-from hpo.study.steps import Ladder
-from hpo.study.told import catch_up
-
-SPACE = SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True), "hidden_dropout_prob": FloatRange(0.0, 0.5)})
-REPORTS = 3
-ROOT = Path(__file__).resolve().parent.parent
-Figures = dict[str, Any]
 
 
 class NotExactError(AssertionError):
@@ -52,10 +42,6 @@ class NotExactError(AssertionError):
 def exact(what: str, found: object, wanted: object) -> None:
     if found != wanted:
         raise NotExactError(f"{what}: {found}, not {wanted}")
-
-
-def opened(folder: Path, name: str = "load") -> Ledger:
-    return Ledger(folder, study=name, mode="max", space=SPACE, sampler=RandomConfig(), seed=3)
 
 
 def all_at_once(works: list[Callable[[], None]]) -> None:
@@ -150,48 +136,21 @@ def processes_on_a_ledger(processes: int, each: int) -> Figures:
     }
 
 
-def search_on(ledger: Ledger, trials: int, emit: Callable[[AnyEvent], None]) -> StudySearch:
-    scheduler = FifoConfig()
-    return StudySearch(
-        ledger=ledger,
-        scheduler=scheduler.build(SPACE, 3),
-        metric="accuracy",
-        mode="max",
-        ladder=Ladder(scheduler.fractions()),
-        emit=emit,
-        trials=trials,
-    )
+def simulated(trials: int) -> Figures:
+    """A study under TPE and ASHA in simulated time: nothing of it is training."""
+    from hpo.runners.simulated import SimulatedRunner
+    from hpo.runners.toy import TimedToy
+    from hpo.samplers import TpeConfig
+    from hpo.schedulers import AshaConfig
 
-
-def restart(trials: int) -> Figures:
-    """Killed in its last trial: open the ledger, the search and the spool, catch up, and ask for that trial again."""
-    from hpo.tracking.spool import Spool
-
-    class Deaf:
-        def apply(self, event: AnyEvent) -> None: ...
-
-        def close(self) -> None: ...
-
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        spool = Spool(folder, Deaf)
-        search = search_on(opened(folder), trials, spool.append)
-        InlineRunner(ToyObjective(reports=REPORTS)).run(search)
-        search.trials = trials + 1
-        config = search.ask()
-        assert config is not None
-        spool.close(60)
-        began = time.monotonic()
-        spool = Spool(folder, Deaf)
-        ledger = opened(folder)
-        told = catch_up(spool, ledger.records(), {})
-        again = search_on(ledger, trials + 1, spool.append)
-        again.told = told.steps
-        asked = again.ask()
-        seconds = time.monotonic() - began
-        spool.close(60)
-    exact("the trial that goes on", asked and asked.number, trials)
-    return {"figure": f"a study of {trials:,} trials goes on after a kill", "count": trials, "seconds": seconds}
+    runner = SimulatedRunner(TimedToy(), slots=4)
+    ledger = Ledger(None, study="load", mode="max", space=SPACE, sampler=TpeConfig(), seed=3)
+    search = search_on(ledger, trials, lambda event: None, AshaConfig(), runner.clock)
+    began = time.monotonic()
+    runner.run(search)
+    seconds = time.monotonic() - began
+    exact("ended", sum(own.state.is_finished for own in search.records), trials)
+    return {"figure": f"a simulated study of {trials:,} trials, TPE and ASHA", "count": trials, "seconds": seconds}
 
 
 @contextmanager
@@ -318,13 +277,15 @@ def promoters(many: int, rounds: int) -> Figures:
 
 SHORT: dict[str, list[Callable[[], Figures]]] = {
     "ledger": [lambda: threads_on_a_ledger(20, 2), lambda: processes_on_a_ledger(2, 6)],
-    "restart": [lambda: restart(60)],
+    "restart": [lambda: reopened(60)],
+    "simulated": [lambda: simulated(100)],
     "server": [lambda: studies_on_a_server(2, 4)],
     "promoters": [lambda: promoters(4, 3)],
 }
 LONG: dict[str, list[Callable[[], Figures]]] = {
     "ledger": [lambda: threads_on_a_ledger(100, 5), lambda: processes_on_a_ledger(8, 20)],
-    "restart": [lambda: restart(1_000)],
+    "restart": [lambda: reopened(1_000), lambda: resumed(1_000)],
+    "simulated": [lambda: simulated(1_000)],
     "server": [lambda: studies_on_a_server(8, 25)],
     "promoters": [lambda: promoters(16, 50)],
 }
@@ -333,7 +294,7 @@ LONG: dict[str, list[Callable[[], Figures]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="small numbers, as in the tests")
-    parser.add_argument("--only", default=",".join(LONG), help="of the four, with commas")
+    parser.add_argument("--only", default=",".join(LONG), help="of the five, with commas")
     parser.add_argument("--write", type=Path, help="a file for the figures, as JSON")
     given = parser.parse_args()
     figures = []

@@ -177,5 +177,8 @@ def task_of(values: Mapping[str, Any], folder: Path) -> Task:
     try:
         task: Task = TypeAdapter(Task).validate_python(dict(values))
     except ValidationError as error:
-        raise ModelError(f"{folder}: its task is not one of this program's ({error.errors()[0]['msg']})") from error
+        raise ModelError(
+            f"{folder}: its task is not one of this program's ({error.errors()[0]['msg']}); "
+            "use the release that trained it"
+        ) from error
     return task

@@ -89,7 +89,10 @@ class DeadParameterError(TrialError):
 
 
 class OutOfMemoryError(TrialError):
-    """A batch does not fit into the memory of the device or the machine."""
+    """A batch does not fit into the memory of the device or the machine. is_of_stage: one of the stage before the
+    trial's own task."""
+
+    is_of_stage = False
 
 
 class DamagedBookmarkError(TrialError):

@@ -7,7 +7,8 @@ or tell anything.
 import errno
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hpo.errors import DataError, DeadParameterError, DivergedError, ModelError, OutOfMemoryError, TrialError
@@ -42,6 +43,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
+@contextmanager
+def of_stage_before() -> Iterator[None]:
+    """What is trained within belongs to the stage before a trial's own task."""
+    try:
+        yield
+    except OutOfMemoryError as error:
+        error.is_of_stage = True
+        raise
+
+
 def is_device_lost(error: BaseException) -> bool:
     """Whether no further trial can use the device in this process."""
     return type(error).__name__ == "AcceleratorError" and not is_out_of_memory(error)
@@ -51,7 +62,8 @@ def failure_of(error: BaseException) -> Failure:
     """What an exception of a trial means."""
     said = f"{type(error).__name__}: {error}"
     if is_out_of_memory(error):
-        return Failure(kind=FailureKind.OUT_OF_MEMORY, reason=said)
+        is_early = isinstance(error, OutOfMemoryError) and error.is_of_stage
+        return Failure(kind=FailureKind.OUT_OF_MEMORY, reason=said, stage="adapt" if is_early else "task")
     if is_device_lost(error) or (isinstance(error, OSError) and error.errno in _DISK):
         return Failure(kind=FailureKind.LOST, reason=said)
     match error:
@@ -122,10 +134,13 @@ def judge(
             return Again(micro_batch, f"{said}; it is trained again")
         case FailureKind.OUT_OF_MEMORY:
             rows = micro_batch or batch
+            is_early = failure.stage == "adapt"
+            what = "out of memory while its model was adapted," if is_early else "out of memory"
             if rows <= 1:
-                return Final(f"out of memory with one row at a time; lower task.max_length ({failure.reason})")
+                length = f"{'stages.adapt.' if is_early else ''}task.max_length"
+                return Final(f"{what} with one row at a time; lower {length} ({failure.reason})")
             half = max(1, min(rows // 2, fitting or rows))
-            return Again(half, f"out of memory with {rows} rows at a time; again with {half}, the batch stays {batch}")
+            return Again(half, f"{what} with {rows} rows at a time; again with {half}, the batch stays {batch}")
         case _:
             return Final(failure.reason)
 

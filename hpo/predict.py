@@ -160,7 +160,7 @@ def _config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'}: not readable as JSON ({error})") from error
+        raise ModelError(f"{folder / 'config.json'}: not readable as JSON ({error}); bring the file back") from error
     if not isinstance(config, dict):
         raise ModelError(f"{folder / 'config.json'}: not an object; name a folder made by save_pretrained")
     return config

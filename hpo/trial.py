@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from hpo.encoded import OWNER, Array, Encoded
 from hpo.errors import OutOfMemoryError
-from hpo.failures import is_out_of_memory
+from hpo.failures import is_out_of_memory, of_stage_before
 from hpo.records import Report, Seeds, TrialConfig
 from hpo.space import Params
 from hpo.tasks import MaskedLm, Task, described, metrics, settled
@@ -88,8 +88,8 @@ class TrialObjective:
             yield from self.of(config.first_params)._train_and_report(config)
             return
         except Exception as error:
-            if not is_out_of_memory(error):
-                raise
+            if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
+                raise  # the stage before has given its memory back
             said = f"{type(error).__name__}: {error}".splitlines()[0]
         from hpo.training import device  # by now nothing holds the frames of the training
 
@@ -181,8 +181,9 @@ class TrialObjective:
         def make(folder: Path) -> Path:
             """Train, and name its checkpoint."""
             alone = replace(stage, checkpoints=folder, beat=pulse)
-            trial = TrialConfig(number=0, params=own, seeds=seeds, micro_batch=config.micro_batch)
-            *_, last = alone(trial)
+            trial = TrialConfig(number=0, params=own, seeds=seeds, micro_batch=config.adapt_micro_batch)
+            with of_stage_before():
+                *_, last = alone(trial)
             assert last.checkpoint is not None
             carry_on(last.checkpoint, stage.model)
             return last.checkpoint

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from hpo.errors import DataError, DeadParameterError, DivergedError, OutOfMemoryError, TrialError
-from hpo.failures import Again, Final, death_of, failure_of, judge
+from hpo.failures import Again, Final, death_of, failure_of, judge, of_stage_before
 from hpo.records import Failure, FailureKind
 
 ONCE_MORE = {FailureKind.PREEMPTED, FailureKind.LOST, FailureKind.SILENT, FailureKind.OUT_OF_MEMORY}
@@ -54,6 +54,14 @@ def test_a_bug_keeps_its_traceback_and_an_error_of_ours_its_words() -> None:
         1 / 0  # noqa: B018
     assert "test_failures.py" in failure_of(caught.value).reason
     assert failure_of(DivergedError("loss is nan")).reason == "DivergedError: loss is nan"
+
+
+def test_memory_is_short_in_the_task_or_in_the_stage_before_or_nobody_knows() -> None:
+    assert failure_of(MemoryError()).stage == "task"
+    with pytest.raises(OutOfMemoryError) as early, of_stage_before():
+        raise OutOfMemoryError("of a batch")
+    assert failure_of(early.value).stage == "adapt"
+    assert death_of("the node running low on memory").stage is None
 
 
 def test_a_death_has_the_class_that_the_cluster_says() -> None:

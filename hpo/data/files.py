@@ -146,7 +146,9 @@ def _json_column(values: list[Any], name: str, where: str) -> "pa.Array":
     try:
         return pa.array(values, pa.large_string() if first is str else None)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError) as error:
-        raise DataError(f"{where}: the column {name!r} cannot be read as one type ({error})") from error
+        raise DataError(
+            f"{where}: the column {name!r} cannot be read as one type ({error}); write one type in all rows"
+        ) from error
 
 
 def _read_parquet(path: Path, columns: Sequence[str], where: str) -> RawSplit:

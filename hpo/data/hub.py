@@ -40,7 +40,7 @@ def read_hub(config: DataConfig, *, columns: Sequence[str], label: str, announce
         if own not in found:
             if split == "train" or own != split:
                 raise DataError(
-                    f"{name}: there is no split {own!r}; there are {', '.join(found)} (data.splits.{split})"
+                    f"{name}: there is no split {own!r}; there are {', '.join(found)}; correct data.splits.{split}"
                 )
             continue
         where = f"{name}, split {own}"
@@ -92,7 +92,7 @@ def _wrong(name: str, error: Exception) -> HpoError:
     if "doesn't exist" in first and "evision" in first:
         return DataError(f"{name}: {first}; correct data.revision")
     if "Config name is missing" in first or "BuilderConfig" in first:
-        return DataError(f"{name}: {first} (data.config)")
+        return DataError(f"{name}: {first}; name one in data.config")
     if "scripts are no longer supported" in first:
         return DataError(
             f"{name}: it is a loading script, and these are no longer run; use a revision with parquet files"

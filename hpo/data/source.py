@@ -194,7 +194,10 @@ def _class(split: RawSplit, own: Column) -> "pa.ChunkedArray":
     if pa.types.is_dictionary(column.type):
         return column
     if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
-        raise DataError(f"{split.where}: the label {name!r} is {column.type}; this task wants one class a row")
+        raise DataError(
+            f"{split.where}: the label {name!r} is {column.type}; this task wants one class a row; "
+            "name another column, or make it text"
+        )
     values = [_class_name(value) for value in column.to_pylist()]
     if "" in values:
         raise DataError(f"{split.where}, {split.place(values.index(''))}: the label {name!r} is empty; give it a class")

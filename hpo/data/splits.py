@@ -82,13 +82,13 @@ def check(splits: Mapping[SplitName, "pa.Table"], layout: Layout, first_with: Fi
     """DataError where a split has no rows, or where training rows cannot teach the labels of the others."""
     for name, table in splits.items():
         if not len(table):
-            raise DataError(f"data: no rows are left in {name}; cut fewer rows")
+            raise DataError(f"data: no rows are left in {name}, and one is the least; give it more, or cut fewer")
     found = {name: _names(table, layout) for name, table in splits.items()}
     known = set(layout.allowed) or set(found["train"])
     if layout.label.kind == "class" and len(known) < 2:
         raise DataError(
-            f"data: all {len(splits['train'])} train rows have the label {min(known)!r}; two classes are the least "
-            "(or set task.problem_type: regression)"
+            f"data: all {len(splits['train'])} train rows have the label {min(known)!r}; two classes are the least; "
+            "add rows of another one, or set task.problem_type: regression"
         )
     for name, names in found.items():
         strange = sorted(set(names) - known)

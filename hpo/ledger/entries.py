@@ -22,7 +22,7 @@ CURVE = "curve"
 TOLD = "told"
 """Attribute with what the scheduler told the trial, and what it has been through."""
 
-TOLD_FIELDS = frozenset({"exploits", "answered", "setbacks", "micro_batch"})
+TOLD_FIELDS = frozenset({"exploits", "answered", "setbacks", "micro_batch", "adapt_micro_batch"})
 
 
 DROPPED = "dropped"
@@ -65,6 +65,7 @@ def told_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
         "answered": Answered.model_validate(told["answered"]) if told.get("answered") else None,
         "setbacks": tuple(Failure.model_validate(one) for one in told.get("setbacks", ())),
         "micro_batch": told.get("micro_batch"),
+        "adapt_micro_batch": told.get("adapt_micro_batch"),
     }
 
 

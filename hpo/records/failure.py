@@ -1,6 +1,7 @@
 """How a trial can fail, by class: the class decides whether it is trained again."""
 
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,9 +22,11 @@ class FailureKind(StrEnum):
 
 
 class Failure(BaseModel):
-    """What ended one try of a trial. reason: in words, a traceback where it is a bug."""
+    """What ended one try of a trial. reason: in words, a traceback where it is a bug. stage: in which one memory was
+    short, that of the trial's own task or the one before it; None: nobody knows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: FailureKind
     reason: str
+    stage: Literal["task", "adapt"] | None = None

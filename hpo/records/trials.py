@@ -65,8 +65,9 @@ class TrialConfig:
     the study's best; it writes no checkpoint. replicate, of: the retraining number `replicate` (from 1) of trial `of`
     over fresh seeds; 0 and None for a trial of the search. schedule: (progress, values) at which other values come into
     force; progress 0 is before the first step. population: the folder through which trials of a population hand their
-    states to each other; None: this one is alone. micro_batch: the most rows that it may take at a time, where a whole
-    batch does not fit into memory; what it learns from one batch stays the same.
+    states to each other; None: this one is alone. micro_batch, adapt_micro_batch: the most rows that it may take at a
+    time, in its own task and in the stage before, where a whole batch does not fit into memory; what it learns from
+    one batch stays the same.
     """
 
     number: int
@@ -79,6 +80,7 @@ class TrialConfig:
     schedule: tuple[tuple[float, Mapping[str, Scalar]], ...] = ()
     population: Path | None = None
     micro_batch: int | None = None
+    adapt_micro_batch: int | None = None
 
     @property
     def trial(self) -> int:
@@ -168,7 +170,7 @@ class TrialRecord(Record):
     exploits: from whom it went on, in order; `params` stay those that it began with. dropped: the space was changed
     and has no room for it: history, without a value, neither evidence nor winner. answered: up to where the scheduler
     has let it go on, at its rungs; None below the first. setbacks: failures after which it was trained again.
-    micro_batch: as in TrialConfig, once that was found out.
+    micro_batch, adapt_micro_batch: as in TrialConfig, once that was found out.
     """
 
     number: int
@@ -188,6 +190,7 @@ class TrialRecord(Record):
     answered: Answered | None = None
     setbacks: tuple[Failure, ...] = ()
     micro_batch: int | None = None
+    adapt_micro_batch: int | None = None
 
     @property
     def name(self) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -135,6 +136,7 @@ class EachOnce(FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]
         self._flights, self._watch = flights, watch
         self._looked = 0.0
+        self._is_mended = False
         self._new: collections.deque[Trial] = collections.deque()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -149,6 +151,9 @@ class EachOnce(FIFOScheduler):
                 self._flights.deaths[trial.trial_id] = _death_of(trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        if not self._is_mended:
+            self._is_mended = True
+            take_all_deaths(tune_controller._tune_controller._actor_manager)
         if time.monotonic() - self._looked >= LOOK_EVERY:
             self._looked = time.monotonic()
             self._end_silent(tune_controller._tune_controller)
@@ -172,6 +177,18 @@ class EachOnce(FIFOScheduler):
                 self._flights.deaths[trial.trial_id] = silent
                 self._watch.forget(number)
                 ray.kill(actor)
+
+
+def take_all_deaths(manager: Any) -> None:
+    """Let whatever ends an actor's process be a death. Of Ray's errors Tune's manager of actors knows two; at any
+    other, such as that of Ray's own killer on a machine that runs low on memory, it breaks off the whole search."""
+    failed = manager._actor_task_failed
+
+    def heard(tracked_actor_task: Any, exception: Exception) -> None:
+        is_strange = isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError)
+        failed(tracked_actor_task, RayActorError(error_msg=str(exception)) if is_strange else exception)
+
+    manager._actor_task_failed = heard
 
 
 def _death_of(trial: Trial) -> Failure:

@@ -29,7 +29,7 @@ from hpo.records import (
     TrialState,
     Verdict,
 )
-from hpo.study.retries import Retries, noted
+from hpo.study.retries import Need, Retries, noted
 from hpo.study.steps import Ladder
 from hpo.study.trials import Running, costs_of, finished_event, started_event, totals_of
 
@@ -77,7 +77,7 @@ class Confirmation:
     said: dict[int, Confirmed] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = NO_LIMITS
-    fitting: int | None = None
+    fitting: Mapping[Need, int] = field(default_factory=dict)
     forget: Callable[[str], None] = lambda name: None
     stopped_by: int | None = None
 
@@ -136,8 +136,8 @@ class Confirmation:
         number, replicate = due
         handle, record = self.ledger.start(self._trials[number], replicate)
         crash.at("confirm-ask")
-        micro_batch = self.retries.micro_batch(record)
-        self._running[handle] = Running(record, dict(record.curve), micro_batch=micro_batch)
+        rows = self.retries.rows(record)
+        self._running[handle] = Running(record, dict(record.curve), rows=rows)
         self.emit(started_event(record, self.tags))
         best = self.promoted(number)
         return TrialConfig(
@@ -149,7 +149,8 @@ class Confirmation:
             replicate=replicate,
             of=number,
             schedule=self._trials[number].schedule,
-            micro_batch=micro_batch,
+            micro_batch=rows.task,
+            adapt_micro_batch=rows.adapt,
         )
 
     def report(self, number: int, report: Report) -> Verdict:
@@ -193,7 +194,7 @@ class Confirmation:
         running = self._running.get(number)
         if running is None:
             return
-        again = self.retries.judge(running.record, failure, running.micro_batch)
+        again = self.retries.judge(running.record, failure, running.rows)
         if isinstance(again, str):
             self._finish(number, TrialState.FAILED, again)
             return

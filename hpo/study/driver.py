@@ -179,7 +179,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
                 said=told.confirmed,
                 tags=tags,
                 limits=search.limits,
-                fitting=search.retries.fitting,
+                fitting=search.retries.found,
                 forget=bookmarks.remove,
             )
             if not confirmation.exhausted:

@@ -35,6 +35,15 @@ STAGE_DATA = "stage_data_sha256"
 MODELS = "models_sha256"
 """The fact that holds a JSON object, where `space.model` lists several: the sha256 of each one's weights."""
 
+_ABOUT = {
+    "model_sha256": "model",
+    MODELS: "model",
+    STAGE_DATA: "stages.adapt.data",
+    TEACHER: "model.teacher",
+    "teacher_sha256": "model.teacher",
+}
+"""The keys of the space file that facts are about, those of `data` left out."""
+
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 LEAVE_WITHIN = 28.0
@@ -122,7 +131,8 @@ def check_facts(folder: Path, facts: Mapping[str, str]) -> None:
     for name, value in facts.items():
         if saved is not None and not _agrees(name, saved["facts"].get(name), value):
             raise DataError(
-                f"data: {name} is {value[:12]}, but this study began with {saved['facts'].get(name, '')[:12]}; "
+                f"{_ABOUT.get(name, 'data')}: {name} is {value[:12]}, but this study began with "
+                f"{saved['facts'].get(name, '')[:12]}; "
                 "restore what it was, or give the study a new name"
             )
 

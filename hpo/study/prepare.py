@@ -198,14 +198,18 @@ def _stage(
     if config.stages is None:
         return None
     adapt = config.stages.adapt
-    splits = load(
-        adapt.data,
-        layout=adapt.task.layout,
-        base=config.base,
-        seed=config.seed,
-        cache=cache / "data",
-        announce=screen.say,
-    )
+    try:
+        splits = load(
+            adapt.data,
+            layout=adapt.task.layout,
+            base=config.base,
+            seed=config.seed,
+            cache=cache / "data",
+            announce=screen.say,
+        )
+    except DataError as error:
+        said = str(error)
+        raise DataError(f"stages.adapt.{said}" if said.startswith("data") else said) from error
     held_out = [table for name, table in own.tables.items() if name != "train"]
     splits, dropped = without_texts(splits, adapt.task.layout, held_out, config.task.layout)
     encoded = {}

@@ -102,7 +102,7 @@ def probe(objective: TrialObjective, params: Params, batches: Sequence[int], slo
         try:
             paces = [one.result() for one in asked]
         except BrokenProcessPool:
-            raise TrialError("its process died, most likely for lack of memory") from None
+            raise TrialError("its process died, most likely for lack of memory; lower task.max_length") from None
     return Pace(
         steps={size: fmean(one.steps[size] for one in paces) for size in paces[0].steps},
         evaluation=fmean(one.evaluation for one in paces),

@@ -128,9 +128,9 @@ class StudySearch:
             return None
         crash.at("after-ask")
         self._records[record.number] = record
-        micro_batch = self.retries.micro_batch(record)
+        rows = self.retries.rows(record)
         epochs = self._epochs_before.pop(record.number, 0.0)  # spent once, however often a trial is begun
-        self._running[record.number] = Running(record, dict(record.curve), epochs=epochs, micro_batch=micro_batch)
+        self._running[record.number] = Running(record, dict(record.curve), epochs=epochs, rows=rows)
         self.scheduler.start(record.number, record.params)
         self.emit(started_event(record, self.tags))
         return TrialConfig(
@@ -140,7 +140,8 @@ class StudySearch:
             rungs=self.ladder.rungs(record.params),
             keep_above=self._keep_above(record),
             population=self._population.exchange.folder if self._population else None,
-            micro_batch=micro_batch,
+            micro_batch=rows.task,
+            adapt_micro_batch=rows.adapt,
         )
 
     def report(self, number: int, report: Report) -> Verdict:
@@ -236,7 +237,7 @@ class StudySearch:
         running = self._running.get(number)
         if running is None:
             return
-        again = self.retries.judge(running.record, failure, running.micro_batch)
+        again = self.retries.judge(running.record, failure, running.rows)
         if isinstance(again, str):
             self._finish(running, TrialState.FAILED, again)
             return

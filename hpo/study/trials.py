@@ -10,20 +10,21 @@ from typing import Literal
 from hpo.objectives import COSTS, NO_LIMITS, Limits
 from hpo.records import AGAIN, BASELINE, Report, TrialDropped, TrialFinished, TrialRecord, TrialStarted
 from hpo.study.population import METRICS
+from hpo.study.retries import Rows
 from hpo.training.hyperparameters import in_effect
 
 
 @dataclass
 class Running:
-    """A trial in flight: what it has reported since it was (re)started in this process. micro_batch: what it was
-    started with."""
+    """A trial in flight: what it has reported since it was (re)started in this process. rows: what it was started
+    with."""
 
     record: TrialRecord
     curve: dict[float, float]
     best: Report | None = None
     last: Report | None = None
     epochs: float = 0.0
-    micro_batch: int | None = None
+    rows: Rows = field(default_factory=Rows)
     costs: Mapping[str, float] = field(default_factory=dict)
 
 

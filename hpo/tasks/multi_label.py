@@ -107,8 +107,8 @@ class MultiLabel(BaseModel):
         used = {name for names in train[self.label].to_pylist() for name in names}
         if len(used) < 2:
             raise DataError(
-                f"the column {self.label!r} has {len(used)} labels in train ({', '.join(used)}); two are the least "
-                f"(in a text, {self.separator!r} stands between them: task.separator)"
+                f"the column {self.label!r} has {len(used)} labels in train ({', '.join(used)}); two are the least; "
+                f"add rows of another one, or correct task.separator ({self.separator!r} parts labels in a text)"
             )
         return self.labels or tuple(reading.sorted_names(used))
 

@@ -151,7 +151,8 @@ class SequenceClassification(BaseModel):
         used = {str(value) for value in column.unique().to_pylist()}
         if len(used) < 2:
             raise DataError(
-                f"the column {self.label!r} has {len(used)} classes in train ({', '.join(used)}); two are the least"
+                f"the column {self.label!r} has {len(used)} classes in train ({', '.join(used)}); two are the least; "
+                "add rows of another one"
             )
         if self.labels is not None:
             reading.refuse_strangers(self.label, used, self.labels)

@@ -25,6 +25,8 @@ ABOUT = "task.json"
 SPARE = 64_000_000
 """Free bytes that a checkpoint leaves on the disk, for the ledger and for what was not foreseen."""
 
+_REMEDY = "restore it, or remove the folder: --resume trains that assignment again"
+
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _OS_ERROR = re.compile(r"os error (\d+)")
 
@@ -130,9 +132,9 @@ def verify(folder: Path) -> Manifest:
     for name, expected in manifest.files.items():
         path = folder / name
         if not path.is_file():
-            raise ModelError(f"checkpoint {folder}: {name} is missing")
+            raise ModelError(f"checkpoint {folder}: {name} is missing; {_REMEDY}")
         if sha256(path) != expected:
-            raise ModelError(f"checkpoint {folder}: {name} differs from the manifest; the file is damaged")
+            raise ModelError(f"checkpoint {folder}: {name} differs from the manifest; the file is damaged; {_REMEDY}")
     return manifest
 
 
@@ -141,7 +143,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"checkpoint {folder}: its {MANIFEST} can't be read ({type(error).__name__})") from error
+        raise ModelError(
+            f"checkpoint {folder}: its {MANIFEST} can't be read ({type(error).__name__}); {_REMEDY}"
+        ) from error
 
 
 def _fsync(path: Path) -> None:

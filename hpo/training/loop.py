@@ -24,6 +24,8 @@ from hpo.training.recipes.contract import Criterion, Pass, Recipe, evaluating
 _CHECK_EVERY = {"cpu": 1, "cuda": 16}
 """Steps between looks at the loss: on a GPU every look waits for the device."""
 
+_REMEDY = "lower learning_rate, or max_grad_norm"
+
 Score = Callable[[Array, Encoded], dict[str, float]]
 """(logits, the rows that they answer) -> metrics."""
 
@@ -196,7 +198,7 @@ def train(
             recipe.after_step(training)
         seen += sum(len(batch) for batch in micro)
         if step % check_every == 0 and not math.isfinite(last := float(losses[-1])):
-            raise DivergedError(f"the training loss is {last} at step {step}")
+            raise DivergedError(f"the training loss is {last} at step {step}; {_REMEDY}")
         if step not in evaluate_at:
             between(Progress(step, losses, seen, time.perf_counter() - started, trained))
             continue
@@ -220,7 +222,7 @@ def train(
         }
         broken = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
         if broken:
-            raise DivergedError(f"{', '.join(broken)} at step {step}")
+            raise DivergedError(f"{', '.join(broken)} at step {step}; {_REMEDY}")
         yield Evaluation(step, metrics)
         take_step.settle()
         model.train()

@@ -191,7 +191,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         inner = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ModelError(f"model.name: {folder} has no tokenizer that can be read ({_first_line(error)})") from error
+        raise ModelError(
+            f"model.name: {folder} has no tokenizer that can be read ({_first_line(error)}); save it again"
+        ) from error
     return Tokenizer(inner, segments=getattr(config, "type_vocab_size", 0) > 1)
 
 
@@ -256,7 +258,7 @@ def _refuse_foreign_code(folder: Path) -> None:
     except FileNotFoundError:
         raise ModelError(f"model.name: {folder} has no config.json; name a folder made by `save_pretrained`") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"model.name: {path} is not JSON ({error})") from error
+        raise ModelError(f"model.name: {path} is not JSON ({error}); save the model again") from error
     for key in FORBIDDEN:
         if key in config:
             raise ModelError(f"model.name: {path} has the key {key}, which runs code from elsewhere; use another model")

@@ -102,14 +102,48 @@ def test_what_the_hub_does_not_have_is_the_users_mistake(hub_mirror: str, hub_ca
     assert {kind for kind, _ in answers} == {"DataError"}
     expected = [
         "no/such: Dataset 'no/such' doesn't exist",
-        "Available: ['rte', 'sst2', 'stsb'] (data.config)",
-        "among the available configs: ['rte', 'sst2', 'stsb'] (data.config)",
+        "Available: ['rte', 'sst2', 'stsb']; name one in data.config",
+        "among the available configs: ['rte', 'sst2', 'stsb']; name one in data.config",
         "correct data.revision",
-        "there is no split 'dev'; there are train, validation (data.splits.validation)",
+        "there is no split 'dev'; there are train, validation; correct data.splits.validation",
         "did you mean sentence?",
     ]
     for (_, words), part in zip(answers, expected, strict=True):
         assert part in words
+
+
+EIGHT = """if True:
+    import os, sys
+    from pathlib import Path
+    import datasets, huggingface_hub, numpy, pyarrow.parquet
+    from hpo.data.config import DataConfig
+    from hpo.data.loading import load
+    from hpo.tasks.sequence_classification import SequenceClassification
+    from hpo.training.pretrained import fetch
+    children = []
+    for _ in range(8):
+        if (child := os.fork()) == 0:
+            task = SequenceClassification(text=("sentence1", "sentence2"), label="label")
+            data = DataConfig.model_validate({"hub": "nyu-mll/glue", "config": "rte"})
+            splits = load(data, layout=task.layout, base=Path(), seed=1, cache=Path(), announce=lambda words: None)
+            model = fetch("google-bert/bert-base-uncased")
+            os.write(1, f"{splits.digest} {model.digest}\\n".encode())
+            os._exit(0)
+        children.append(child)
+    sys.exit(sum(os.waitpid(child, 0)[1] for child in children))
+"""
+
+
+def test_eight_processes_fill_one_cold_cache_and_have_the_same(hub_mirror: str, tmp_path: Path) -> None:
+    """Forked, so that they come to the cache in the same moment."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment |= {"HF_ENDPOINT": hub_mirror, "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", EIGHT], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answers = done.stdout.splitlines()
+    assert len(answers) == 8
+    assert len(set(answers)) == 1
+    assert not list(tmp_path.rglob("*.incomplete"))
 
 
 def test_offline_without_a_cache_is_a_service_error(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 HERE = Path(__file__).parent
 CANARY = "canary-b7f3c2a9e1"
 MARK = "HPO_FAULT_CASE"
+TRAINED = "trained.txt"
+"""In the folder of a case: what its trials have trained."""
 
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",

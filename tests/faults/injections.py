@@ -7,13 +7,14 @@ form.
 
 import shutil
 import signal
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from drivers import NotReachedError, ViolationError
-from lab import Case, gone
+from lab import LINGER, Case, gone
 
 KILLED = -signal.SIGKILL
 
@@ -21,7 +22,8 @@ KILLED = -signal.SIGKILL
 @dataclass(frozen=True)
 class Injection:
     """name: family and moment, as the table shows it. how: does the harm. exits: exit codes that it has to see, in
-    words. kind: of study. same: whether the ledger has to be that of an undisturbed study. service: what it needs."""
+    words. kind: of study. same: whether the ledger has to be that of an undisturbed study. service: what it needs.
+    family: what the same injection at other moments is called."""
 
     name: str
     how: Callable[[Case], None]
@@ -31,6 +33,7 @@ class Injection:
     same: bool = True
     service: str | None = None
     short: bool = True
+    family: str = ""
     changes: dict[str, str] = field(default_factory=dict)
 
 
@@ -89,8 +92,8 @@ def killed_after(words: str, seconds: float = 0.0) -> Callable[[Case], None]:
         driver.send(signal.SIGKILL)
         driver.wait()
         case.expect(driver, KILLED)
-        if not gone(case.folder, 120.0):
-            raise ViolationError("processes are left 120 s after the kill")
+        if not gone(case.folder, LINGER):
+            raise ViolationError(f"processes are left {LINGER:.0f} s after the kill")
         case.resume()
 
     return how
@@ -109,8 +112,8 @@ def signalled(number: signal.Signals, times: int = 1) -> Callable[[Case], None]:
         if (took := _waited(driver.wait, 60.0)) > 30.0:
             raise ViolationError(f"it took {took:.0f} s to leave")
         case.expect(driver, 128 + number)
-        if not gone(case.folder, 120.0):
-            raise ViolationError("processes are left 120 s after the signal")
+        if not gone(case.folder, LINGER):
+            raise ViolationError(f"processes are left {LINGER:.0f} s after the signal")
         case.resume()
 
     return how
@@ -215,6 +218,22 @@ def _settle(case: Case) -> None:
         connection.execute("pragma wal_checkpoint(truncate)")
 
 
+def value_flipped(case: Case) -> None:
+    """A bit of a finished trial's value: the database is whole, and what the value has to agree with says so."""
+    _finished(case)
+    _settle(case)
+    path = case.study / "ledger.db"
+    before = path.read_bytes()
+    value = next(value for _, _, value in case.ledger()[1] if value % 1.0)  # whole numbers are kept as such
+    place = before.index(struct.pack(">d", value))  # SQLite keeps numbers as they are, the first byte first
+    content = bytearray(before)
+    content[place + 2] ^= 1
+    path.write_bytes(bytes(content))
+    case.verify(1)
+    path.write_bytes(before)
+    case.resume()
+
+
 def log_hurt(hurt: Callable[[Path], None], name: str = "events.jsonl") -> Callable[[Case], None]:
     """Of what only mirrors the ledger nothing is needed that can't be made again."""
 
@@ -249,34 +268,6 @@ def stray_line(case: Case) -> None:
     case.resume()
 
 
-# The disk and the clock
-
-
-def files_too_large(case: Case) -> None:
-    """No file may grow beyond 20 kB: no ledger, no checkpoint. As on a full disk, nothing that was written is lost."""
-    driver = case.run(resume=False, file_bytes=20_000)
-    if driver.code not in (1, 4):
-        raise ViolationError(f"it ended with {driver.code}:\n{driver.said}")
-    case.resume()
-
-
-def file_limit_later(case: Case) -> None:
-    """The same in a study that goes on: the limit is below what its ledger has already."""
-    case.expect(case.run(resume=False, env={"HPO_CRASH": "tell-mirror:2"}), KILLED)
-    case.expect(case.run(file_bytes=60_000), 4)
-    case.resume()
-
-
-def clock(seconds: float) -> Callable[[Case], None]:
-    """The second driver lives in another hour."""
-
-    def how(case: Case) -> None:
-        case.expect(case.run(resume=False, env={"HPO_CRASH": "after-report:5"}), KILLED)
-        case.expect(case.run(clock=seconds), 0)
-
-    return how
-
-
 SHORT_KILLS = {
     "plain": "after-ask:3 before-report:4 after-report:2 at-rung:1 tell-mirror:4 retain:3 checkpoint:2 "
     "checkpoint-rename:1 mirror-create:2 mirror-cursor:1 finish:1",
@@ -287,7 +278,13 @@ SHORT_KILLS = {
 
 INJECTIONS: list[Injection] = [
     *(
-        Injection(f"kill -9 of the driver, {place}", killed_at(place), "-9, then 0", kind=kind)
+        Injection(
+            f"kill -9 of the driver, {place}",
+            killed_at(place),
+            "-9, then 0",
+            kind=kind,
+            family=f"kill -9 of the driver, {place.partition(':')[0]}",
+        )
         for kind, places in SHORT_KILLS.items()
         for place in places.split()
     ),
@@ -297,7 +294,12 @@ INJECTIONS: list[Injection] = [
         killed_at("before-report:3", "tell-mirror:1", "after-ask:2"),
         "-9, -9, -9, then 0",
     ),
-    Injection("kill -9, verify --repair, after-report:4", killed_and_mended("after-report:4"), "-9, 1, 0, then 0"),
+    Injection(
+        "kill -9, verify --repair, after-report:4",
+        killed_and_mended("after-report:4"),
+        "-9, 1, 0, then 0",
+        family="kill -9, verify --repair",
+    ),
     Injection("SIGTERM", signalled(signal.SIGTERM), "143, then 0"),
     Injection("SIGINT", signalled(signal.SIGINT), "130, then 0", short=False),
     Injection("the same study started twice", started_twice, "75 for the second, 0 for the first"),
@@ -309,14 +311,11 @@ INJECTIONS: list[Injection] = [
         "the best manifest cut in half", checkpoint_hurt("manifest.json", cut), "verify 1", same=False, short=False
     ),
     Injection("the ledger cut in half", file_hurt("ledger.db", cut, 4), "-9, 4, verify 1, then 0"),
+    Injection("a flipped bit in a value of the ledger", value_flipped, "verify 1, then 0", short=False),
     Injection("study.json cut in half", file_hurt("study.json", cut, 4), "-9, 4, verify 4, then 0"),
     Injection("the last event half-written", log_hurt(torn), "-9, verify 1, then 0"),
     Injection("a line that is no event", stray_line, "-9, 4, verify 1, then 0"),
     Injection("the mirror's cursor overwritten", log_hurt(rubbish, "mlflow.cursor"), "-9, verify 1, then 0"),
-    Injection("files may not grow (RLIMIT_FSIZE), from the start", files_too_large, "4, then 0", short=False),
-    Injection("files may not grow (RLIMIT_FSIZE), in a later run", file_limit_later, "-9, 4, then 0"),
-    Injection("the clock an hour ahead", clock(3600.0), "-9, then 0"),
-    Injection("the clock an hour behind", clock(-3600.0), "-9, then 0", short=False),
     Injection("Ray: kill -9 of the driver", killed_after("trial 1 +started"), "-9, then 0", runner="ray"),
     Injection("Ray: SIGINT", signalled(signal.SIGINT), "130, then 0", runner="ray"),
     Injection("Ray: Ctrl-C twice", signalled(signal.SIGINT, 2), "130, then 0", runner="ray"),

@@ -51,6 +51,10 @@ KINDS = {
 """What is added to the space file; a key that is there already is replaced."""
 
 
+LINGER = 120.0
+"""Seconds that a process may outlive its study: a killed driver's Ray takes up to a minute to notice."""
+
+
 @dataclass
 class Bench:
     """What all cases share. folder: of everything that is made here. server: of MLflow, made by the first
@@ -113,7 +117,7 @@ class Bench:
 
 @dataclass
 class Case:
-    """One study. runner: where its trials run, unless an injection says otherwise."""
+    """One study. runner: where its trials run, unless an injection says otherwise. env: of all its drivers."""
 
     bench: Bench
     folder: Path
@@ -123,6 +127,7 @@ class Case:
     seed: str = "3"
     runner: str = "inline"
     is_concluded: bool = False
+    env: dict[str, str] = field(default_factory=dict)
     drivers: list[Driver] = field(default_factory=list)
     _runs: int = 0
 
@@ -160,7 +165,7 @@ class Case:
         arguments = ["--space", str(self.space), *(["--resume"] if resume else []), *asked.pop("more", ())]
         if program == "verify":
             arguments = ["--study", str(self.study), "--tracking-uri", self.uri, *asked.pop("options", ())]
-        environment = {"TMPDIR": str(self.folder / "tmp"), MARK: str(self.folder), **asked.pop("env", {})}
+        environment = {"TMPDIR": str(self.folder / "tmp"), MARK: str(self.folder), **self.env, **asked.pop("env", {})}
         driver = self.bench.zygote.fork(
             self.folder / f"{self._runs:02d}-{program}.txt",
             program=program,
@@ -230,14 +235,29 @@ class Case:
         left = sorted(path.name for path in (self.folder / "tmp").glob("hpo-*"))
         if left:
             raise ViolationError(f"temporary files are left: {', '.join(left)}")
-        if own := processes(self.folder):
-            raise ViolationError(f"processes are left: {own}")
+        if not gone(self.folder, LINGER):
+            raise ViolationError(f"processes are left: {processes(self.folder)}")
 
     def check_canary(self) -> None:
         """The secret of the environment is in no file."""
         for path in self.folder.rglob("*"):
             if path.is_file() and not path.is_symlink() and CANARY.encode() in path.read_bytes():
                 raise ViolationError(f"the canary secret is in {path.relative_to(self.folder)}")
+
+
+def trained_again(log: Path) -> tuple[int, float]:
+    """Rows that trials and seed runs have trained more than once, by what they wrote down (`programs.Counted`), and of
+    how many whole trials they are."""
+    beginnings: dict[tuple[str, str], Counter[str]] = {}
+    whole: dict[str, int] = {}
+    for line in log.read_text().splitlines() if log.exists() else ():
+        name, beginning, step, rows, all_rows = line.split()
+        beginnings.setdefault((name, step), Counter())[beginning] += int(rows)
+        whole[name] = int(all_rows)
+    again = Counter[str]()
+    for (name, _), by_beginning in beginnings.items():
+        again[name] += by_beginning.total() - max(by_beginning.values())
+    return again.total(), sum(rows / whole[name] for name, rows in again.items())
 
 
 def processes(folder: Path) -> list[str]:

@@ -27,19 +27,45 @@ def more_moments() -> list[Injection]:
         for seed in SEEDS:
             own = {"seed": str(seed)}
             found += [
-                Injection(f"kill -9, {one}, seed {seed}", killed_at(one), "-9, then 0", kind=kind, changes=own)
+                Injection(
+                    f"kill -9, {one}, seed {seed}",
+                    killed_at(one),
+                    "-9, then 0",
+                    kind=kind,
+                    family=f"kill -9 of the driver, {one.partition(':')[0]}",
+                    changes=own,
+                )
                 for one in moments
             ]
         found += [
-            Injection(f"kill -9, verify --repair, {one}", killed_and_mended(one), "-9, 1, 0, then 0", kind=kind)
+            Injection(
+                f"kill -9, verify --repair, {one}",
+                killed_and_mended(one),
+                "-9, 1, 0, then 0",
+                kind=kind,
+                family="kill -9, verify --repair",
+            )
             for one in moments[::2]
         ]
         found += [
-            Injection(f"kill -9, {one} and {other}", killed_at(one, other), "-9, -9, then 0", kind=kind)
+            Injection(
+                f"kill -9, {one} and {other}",
+                killed_at(one, other),
+                "-9, -9, then 0",
+                kind=kind,
+                family="kill -9 of two drivers, one after the other",
+            )
             for one, other in zip(moments[::2], moments[1::2], strict=False)
         ]
         found += [
-            Injection(f"Ray: kill -9 of the driver, {one}", killed_at(one), "-9, then 0", kind=kind, runner="ray")
+            Injection(
+                f"Ray: kill -9 of the driver, {one}",
+                killed_at(one),
+                "-9, then 0",
+                kind=kind,
+                runner="ray",
+                family="Ray: kill -9 of the driver, at a place",
+            )
             for one in moments[:: 3 if kind == "plain" else 1]
             if not one.startswith("checkpoint")
         ]

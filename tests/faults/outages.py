@@ -142,6 +142,30 @@ def postgres_restarted(case: Case) -> None:
         own.stop()
 
 
+def ledger_restarted(case: Case) -> None:
+    """The database that has the ledger is stopped as by a crash, and is back after two seconds: the driver leaves with
+    4, or has not noticed."""
+    binaries = postgres_binaries()
+    assert binaries is not None
+    own = Postgres(case.folder / "postgres", binaries, "hpo-secret")
+    own.start()
+    try:
+        case.env = {"PGPASSWORD": "hpo-secret"}
+        case.write(ledger=own.uri.replace(":hpo-secret", ""))
+        driver = case.start(resume=False, trial=SLOW)
+        driver.wait_for("trial 1 +started")
+        own.stop()
+        time.sleep(2.0)
+        own.start()
+        if driver.wait(180) not in (0, 4):
+            raise ViolationError(f"it ended with {driver.code}:\n{driver.said}")
+        case.resume()
+        case.conclude(same=False)
+        case.is_concluded = True
+    finally:
+        own.stop()
+
+
 def node_lost(case: Case) -> None:
     """The only node that works dies with its trial in the middle; another one comes, and the trial begins again."""
     environment = {**os.environ, **ENVIRONMENT, MARK: str(case.folder)}
@@ -172,11 +196,20 @@ OUTAGES: list[Injection] = [
     ),
     Injection("MLflow killed, back after 0 s", on_server(down_meanwhile(0.0)), "0", short=False),
     Injection("MLflow killed, back after 5 s", on_server(down_meanwhile(5.0)), "0"),
+    Injection("MLflow killed, back after 20 s", on_server(down_meanwhile(20.0)), "0", short=False),
     Injection("MLflow killed, back after 60 s", on_server(down_meanwhile(60.0)), "0", short=False),
     Injection("MLflow answers 503 ten times", on_line(away), "0"),
     Injection("MLflow takes 0.1 s longer", on_line(slow), "0", short=False),
     Injection("the answer to every second new run is lost", on_line(lost), "0"),
     Injection("the answer to every third log is lost", on_line(lost_values), "0"),
     Injection("PostgreSQL under MLflow stopped at once", postgres_restarted, "0", service="postgres"),
+    Injection(
+        "PostgreSQL under the ledger stopped at once",
+        ledger_restarted,
+        "0, or 4, then 0",
+        same=False,
+        service="postgres",
+        short=False,
+    ),
     Injection("Ray: the node of a trial is lost", node_lost, "0", runner="ray", short=False),
 ]

@@ -1,24 +1,30 @@
 """What is run under faults: the commands of the product, with trials where the injection wants them.
 
-`run` is `python -m hpo.run` with another runner where it is asked for, and with trials that fail in a chosen way.
+`run` is `python -m hpo.run` with another runner where it is asked for, and with trials that fail in a chosen way. Every
+trial writes down what it trains, so that what a fault costs is counted.
 """
 
 import argparse
 import os
+import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from drivers import MARK, TRAINED
+
 from hpo import config
+from hpo.encoded import Array, Encoded
 from hpo.errors import HpoError
 from hpo.records import Objective, Report, TrialConfig
 from hpo.runners import Resources, Runner
 from hpo.runners.inline import InlineRunner
 from hpo.runners.ray import on_ray
 from hpo.runners.watch import ShowsLife
+from hpo.trial import TrialObjective
 
 
 def main(program: str, arguments: list[str], runner: str, trial: dict[str, Any] | None) -> int:
@@ -43,6 +49,9 @@ def run(arguments: list[str], runner: str, fault: "Fault | None") -> int:
     given = parser.parse_args(arguments)
 
     def made(objective: Objective, resources: Resources, address: str | None) -> Runner:
+        if isinstance(objective, TrialObjective):
+            kept = {name: getattr(objective, name) for name in objective.__dataclass_fields__}
+            objective = Counted(**kept, log=Path(os.environ[MARK]) / TRAINED)
         trials = Faulty(objective, fault) if fault else objective
         return InlineRunner(trials) if runner == "inline" else on_ray(trials, resources, address)
 
@@ -52,6 +61,32 @@ def run(arguments: list[str], runner: str, fault: "Fault | None") -> int:
     except HpoError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+
+
+@dataclass(frozen=True)
+class Counted(TrialObjective):
+    """Appends a line to `log` for every batch that is trained: trial, beginning of it, step, rows, and the rows of the
+    whole trial."""
+
+    log: Path = Path()
+
+    def _prepare(self, config: TrialConfig) -> Any:
+        training = super()._prepare(config)
+        whole, beginning = round(training.rows * training.hyper.num_train_epochs), secrets.token_hex(4)
+        step: int | None = None
+
+        def begun(number: int) -> None:
+            nonlocal step
+            step = number
+
+        def counted(encoded: Encoded, rows: Array) -> Mapping[str, Array]:
+            if step is not None and encoded is training.train:
+                with self.log.open("a") as log:
+                    log.write(f"{config.name} {beginning} {step} {len(rows)} {whole}\n")
+            return collate(encoded, rows)
+
+        collate, training.collate, training.before_step = training.collate, counted, begun
+        return training
 
 
 @dataclass(frozen=True)
@@ -103,6 +138,12 @@ class Faulty:
                 yield replace(report, metrics={"loss": report.metrics["loss"]})
             case "memory":
                 raise MemoryError("no memory is left")
+            case "eat":
+                eaten = []
+                for _ in range(int(self.fault.seconds * 20)):  # 100 MB each, until somebody kills it
+                    eaten.append(bytearray(os.urandom(1)) * 100_000_000)
+                    time.sleep(0.05)
+                yield report
             case "cuda":
                 import torch
 

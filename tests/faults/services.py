@@ -1,5 +1,6 @@
 """Real services to be hurt: an MLflow server, a PostgreSQL, and a line to the server that fails when it is told to."""
 
+import functools
 import http.client
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -133,6 +135,27 @@ def postgres_binaries() -> Path | None:
         return None
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     return found[-1].parent if found else None
+
+
+@functools.cache
+def can_mount() -> bool:
+    """Whether this user may mount a file system of its own for every process to see."""
+    with tempfile.TemporaryDirectory(prefix="faults-mount-") as folder:
+        asked = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
+        if asked.returncode == 0:
+            subprocess.run(["umount", folder], check=True)
+        return asked.returncode == 0
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
+    """A file system of so many megabytes on `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 class Postgres:

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import ray.cloudpickle
 from test_runners import search
 
+from hpo.failures import death_of
 from hpo.records import AnyEvent, FailureKind, Report, TrialConfig, TrialNoted, TrialState
 from hpo.runners.ray import RayRunner
 from hpo.runners.toy import ToyObjective
@@ -44,6 +46,32 @@ class Unlucky:
         is_first = not mark.exists()
         mark.touch()
         return is_first
+
+
+def test_what_ray_s_own_killer_ends_is_a_death_and_not_the_end_of_the_search() -> None:
+    from ray.air.execution import ResourceManager
+    from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.air.execution._internal.tracked_actor import TrackedActor
+    from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+    from ray.exceptions import OutOfMemoryError
+
+    from hpo.runners.tune_bridge import take_all_deaths
+
+    class Endless(ResourceManager):
+        def free_resources(self, acquired_resource: object) -> None:
+            """There is enough."""
+
+    died: list[Exception] = []
+    actor = TrackedActor(1, on_error=lambda actor, error: died.append(error))
+    manager = RayActorManager(Endless())
+    manager._live_actors_to_ray_actors_resources[actor] = (None, None)
+    killed = OutOfMemoryError("Memory on the node (IP: 192.0.2.2) was 6.72GB used / 23.54GB limit (0.28)")
+    with pytest.raises(RuntimeError, match="unexpected exception"):
+        manager._actor_task_failed(tracked_actor_task=TrackedActorTask(actor), exception=killed)
+    take_all_deaths(manager)
+    manager._actor_task_failed(tracked_actor_task=TrackedActorTask(actor), exception=killed)
+    (error,) = died
+    assert death_of(str(error)).kind is FailureKind.OUT_OF_MEMORY
 
 
 def test_trials_that_die_hang_or_are_short_of_memory_are_tried_again(tmp_path: Path) -> None:

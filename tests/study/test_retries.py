@@ -15,9 +15,11 @@ from hpo.records import (
     Failure,
     FailureKind,
     Report,
+    Seeds,
     TrialConfig,
     TrialFinished,
     TrialNoted,
+    TrialRecord,
     TrialReported,
     TrialState,
 )
@@ -25,8 +27,9 @@ from hpo.runners.inline import InlineRunner
 from hpo.runners.toy import ToyObjective
 from hpo.samplers import RandomConfig
 from hpo.schedulers import FifoConfig
-from hpo.space import FloatRange, SearchSpace
+from hpo.space import FloatRange, Scalar, SearchSpace
 from hpo.study.confirm import Confirmation
+from hpo.study.retries import Need, Retries, Rows
 from hpo.study.search import StudySearch
 from hpo.study.steps import Ladder
 
@@ -96,6 +99,90 @@ def test_a_row_that_never_fits_fails_the_trial(make: MakeSearch) -> None:
     InlineRunner(Cramped(fits=0)).run(own)
     assert own.records[0].state is TrialState.FAILED
     assert "one row at a time" in (own.records[0].reason or "")
+
+
+def record(number: int = 0, **params: Scalar) -> TrialRecord:
+    return TrialRecord(
+        number=number, state=TrialState.RUNNING, origin="first", params=params, seeds=Seeds(init=1, order=2)
+    )
+
+
+def short(stage: Any) -> Failure:
+    return Failure(kind=FailureKind.OUT_OF_MEMORY, reason="no memory", stage=stage)
+
+
+def test_what_a_large_model_needs_does_not_bind_a_small_one() -> None:
+    own = Retries()
+    own.judge(record(model="large"), short("task"), Rows())
+    assert own.rows(record(1, model="large")) == Rows(task=16)
+    assert own.rows(record(2, model="small")) == Rows()
+
+
+@pytest.mark.parametrize(
+    "heavier",
+    [
+        {"rdrop_alpha": 1.0},
+        {"adversarial": "fgm"},
+        {"supcon_weight": 0.1},
+        {"mixup_alpha": 0.2},
+        {"averaging": "ema"},
+        {"bf16": False},
+    ],
+)
+def test_what_is_too_much_for_a_plain_trial_is_too_much_for_a_heavier_one_and_not_the_other_way_round(
+    heavier: dict[str, Scalar],
+) -> None:
+    plain, heavy = record(), record(1, **heavier)
+    own = Retries()
+    own.judge(heavy, short("task"), Rows())
+    assert own.rows(plain) == Rows()
+    own = Retries()
+    own.judge(plain, short("task"), Rows())
+    assert own.rows(heavy) == Rows(task=16)
+
+
+@pytest.mark.parametrize("lighter", [{"peft": "lora"}, {"frozen_layers": 2}, {"freeze_embeddings": True}])
+def test_what_is_too_much_for_a_whole_model_may_fit_where_less_of_it_is_trained(lighter: dict[str, Scalar]) -> None:
+    own = Retries()
+    own.judge(record(), short("task"), Rows())
+    assert own.rows(record(1, **lighter)) == Rows()
+    assert Need.of(record(), "task").is_at_least(Need.of(record(1, **lighter), "task"))
+
+
+def test_a_stage_that_is_short_of_memory_leaves_the_task_its_batches() -> None:
+    own, params = Retries(), {"adapt_per_device_train_batch_size": 64}
+    again = own.judge(record(**params), short("adapt"), Rows())
+    assert not isinstance(again, str)
+    trial, note = again
+    assert (trial.micro_batch, trial.adapt_micro_batch) == (None, 32)
+    assert note.text == (
+        "out of memory while its model was adapted, with 64 rows at a time; again with 32, the batch stays 64"
+    )
+    assert note.tags["hpo.adapt_micro_batch_size"] == "32"
+    assert own.rows(record(1, **params)) == Rows(adapt=32)
+    assert Retries.after([trial]).rows(record(1, **params)) == Rows(adapt=32)
+    last = own.judge(trial, short("adapt"), Rows(adapt=1))
+    assert isinstance(last, str)
+    assert "lower stages.adapt.task.max_length" in last
+
+
+def test_where_nobody_knows_which_stage_was_short_of_memory_both_get_fewer_rows() -> None:
+    own = Retries()
+    again = own.judge(record(), short(None), Rows(task=8))
+    assert not isinstance(again, str)
+    assert (again[0].micro_batch, again[0].adapt_micro_batch) == (4, 16)
+    assert own.rows(record(1)) == Rows(task=4)
+
+
+def test_the_ledger_keeps_how_many_rows_fit_in_either_stage(make: MakeSearch) -> None:
+    own = make([], trials=1)
+    config = own.ask()
+    assert config is not None
+    own.failed(config.number, short("adapt"))
+    own.failed(config.number, LOST)  # is not running any more
+    again = make([], trials=1).ask()
+    assert again is not None
+    assert (again.micro_batch, again.adapt_micro_batch) == (None, 16)
 
 
 def test_a_lost_trial_is_given_out_again_before_others_and_counts_once(make: MakeSearch) -> None:

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import re
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from hpo.config import load
 from hpo.errors import ConfigError
 from hpo.ledger.past import read_study
 from hpo.records import Seeds, TrialConfig
+from hpo.runners.inline import InlineRunner
+from hpo.study import driver
 from hpo.training.carried import carry_on
 from hpo.training.checkpoint import read_manifest, verify
 from hpo.training.hyperparameters import Hyperparameters
@@ -88,6 +91,32 @@ def test_without_a_switch_every_trial_is_adapted(adapting: Path, inline: Any) ->
     assert "best_adapt_perplexity" in record.metrics
 
 
+@dataclass(frozen=True)
+class Cramped(TrialObjective):
+    """Of which no more than 8 rows at a time fit into memory."""
+
+    def _prepare(self, config: TrialConfig) -> Any:
+        if (config.micro_batch or 32) > 8:
+            raise MemoryError
+        return super()._prepare(config)
+
+
+def test_a_stage_takes_as_few_rows_at_a_time_as_fit_and_the_task_whole_batches(adapting: Path) -> None:
+    loaded = load(_without(adapting, "adapt:"), ["budget.trials=2"])
+
+    def made(objective: Any, resources: Any, address: Any) -> InlineRunner:
+        stage = objective.adaptation
+        cramped = Cramped(**{name: getattr(stage, name) for name in stage.__dataclass_fields__})
+        return InlineRunner(replace(objective, adaptation=cramped))
+
+    assert driver.run(loaded, runner=made) == 0
+    first, second = read_study(loaded.folder, "films", "max").trials
+    assert [(one.kind, one.stage) for one in first.setbacks] == [("out of memory", "adapt")] * 2
+    assert (first.micro_batch, first.adapt_micro_batch) == (None, 8)
+    assert "micro_batch_size" not in first.metrics
+    assert second.setbacks == ()
+
+
 def _without(space: Path, key: str) -> Path:
     lines = [line for line in space.read_text().splitlines() if not line.startswith(f"  {key} [")]
     space.write_text("\n".join(lines).replace("{values: [1, 2], when: {adapt: true}}", "1") + "\n")
@@ -115,6 +144,12 @@ def test_a_stage_that_cannot_work_is_refused(adapting: Path, before: str, after:
     adapting.write_text(text.replace(before, after))
     with pytest.raises(ConfigError, match=words):
         load(adapting)
+
+
+def test_rows_of_a_stage_that_cannot_be_cut_are_named_as_the_stage_s(adapting: Path, inline: Any) -> None:
+    done = inline("run", "--space", adapting, "--set", "stages.adapt.data.validation.rows=5000")
+    assert done.returncode == 2
+    assert "error: stages.adapt.data.validation: 5000 rows cut from train, which has 360; cut fewer" in done.stderr
 
 
 def test_hyperparameters_of_a_stage_that_is_not_there_are_refused(films: Path) -> None:

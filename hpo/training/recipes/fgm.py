@@ -65,4 +65,4 @@ class Fgm(Recipe):
         return {"adversarial": "fgm", "adversarial_epsilon": self.epsilon} if self in training.recipes else {}
 
     def idle(self) -> str | None:
-        return None if self._moved else "adversarial=fgm: no gradient arrived at the word embeddings"
+        return None if self._moved else "adversarial=fgm: no gradient arrived at the word embeddings; don't freeze them"

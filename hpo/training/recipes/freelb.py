@@ -62,7 +62,9 @@ class FreeLb(Recipe):
         }
 
     def idle(self) -> str | None:
-        return None if self._moved else "adversarial=freelb: no gradient arrived at the word embeddings"
+        return (
+            None if self._moved else "adversarial=freelb: no gradient arrived at the word embeddings; don't freeze them"
+        )
 
 
 class _Random(Shift):

@@ -45,4 +45,8 @@ class Mixup(Recipe):
         return {"mixup_alpha": self.alpha if self in training.recipes else 0.0}
 
     def idle(self) -> str | None:
-        return None if self._mixed else f"mixup_alpha={self.alpha}: no batch had two rows to mix"
+        return (
+            None
+            if self._mixed
+            else f"mixup_alpha={self.alpha}: no batch had two rows to mix; raise per_device_train_batch_size"
+        )

@@ -68,7 +68,11 @@ class SupCon(Recipe):
         return {"supcon_weight": self.weight, "supcon_temperature": self.temperature}
 
     def idle(self) -> str | None:
-        return None if self._pairs else f"supcon_weight={self.weight}: no batch had two rows of one class"
+        return (
+            None
+            if self._pairs
+            else f"supcon_weight={self.weight}: no batch had two rows of one class; raise per_device_train_batch_size"
+        )
 
     def _keep(self, module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         if module.training:

@@ -43,4 +43,8 @@ class TokenDeletion(Recipe):
         return {"token_deletion": self.probability if self in training.recipes else 0.0}
 
     def idle(self) -> str | None:
-        return None if self._changed else f"token_deletion={self.probability}: not one token was left out"
+        return (
+            None
+            if self._changed
+            else f"token_deletion={self.probability}: not one token was left out; raise it, or take it out of the space"
+        )

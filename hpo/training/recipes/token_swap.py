@@ -50,4 +50,8 @@ class TokenSwap(Recipe):
         return {"token_swap": self.probability if self in training.recipes else 0.0}
 
     def idle(self) -> str | None:
-        return None if self._changed else f"token_swap={self.probability}: not one token was moved"
+        return (
+            None
+            if self._changed
+            else f"token_swap={self.probability}: not one token was moved; raise it, or take it out of the space"
+        )
