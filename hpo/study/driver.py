@@ -33,8 +33,8 @@ from hpo.report.screen import Screen, open_screen
 from hpo.report.summary import programs, summary_text
 from hpo.runners import MakesRunner
 from hpo.runners.ray import on_ray
+from hpo.study import adapted, history
 from hpo.study import folder as study_folder
-from hpo.study import history
 from hpo.study.confirm import Confirmation, leaders
 from hpo.study.finish import Finish, finished
 from hpo.study.lease import driver_lock
@@ -206,6 +206,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         files = write_report(folder, summary, search.records, background)
         emit(finished(summary, files))
         crash.at("finish")
+        adapted.prune(config, search.records)
         in_trouble = spool.trouble is not None  # then it was waited for before the winner was judged
         if not spool.close(LEAVE_SECONDS if in_trouble else FLUSH_SECONDS):
             screen.say(f"MLflow has not taken everything yet ({spool.trouble}); it will with the next --resume")

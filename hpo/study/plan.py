@@ -24,6 +24,7 @@ from hpo.report.screen import Screen
 from hpo.runners.machine import cores
 from hpo.schedulers import PbtConfig
 from hpo.space import Params
+from hpo.study import adapted
 from hpo.study.folder import SAVED
 from hpo.study.forecast import Forecast, Job, Limits, Look, Proposals, Slots, forecast, makespan
 from hpo.study.hindsight import pace_of
@@ -92,7 +93,12 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
         fresh=course.fresh(future),
         time=_time(course, pace, future, past, rows.get("test", 0)) if pace else None,
         untimed=untimed,
-        disk=_disk(config, max(map(footprint.checkpoint_bytes, prepared.folders)), slots),
+        disk=_disk(
+            config,
+            max(map(footprint.checkpoint_bytes, prepared.folders)),
+            slots,
+            adapted=len(adapted.names(config, (params for _, params in assignments))),
+        ),
         memory=_memory(prepared, pace, batches[-1]),
         exists=past.exists,
         finished=len(past.finished),
@@ -270,9 +276,9 @@ def _time(course: _Course, pace: Pace, future: Forecast, past: Past, test_rows: 
     )
 
 
-def _disk(config: StudyConfig, checkpoint: int, slots: int) -> Disk:
+def _disk(config: StudyConfig, checkpoint: int, slots: int, *, adapted: int) -> Disk:
     """The best few within `max_bytes`, one of them at least, and the default configuration's; while leaders are
-    confirmed, the best fresh run of each as well."""
+    confirmed, the best fresh run of each as well. adapted: models that the stage before makes."""
     baseline = any(origin == BASELINE for origin, _ in config.first_points())
     within = max(1, config.checkpoints.max_bytes // checkpoint)
     fresh = config.confirm.top if config.confirm else 0
@@ -288,6 +294,7 @@ def _disk(config: StudyConfig, checkpoint: int, slots: int) -> Disk:
         config.storage,
         3 * checkpoint * scheduler.most_states(slots) if isinstance(scheduler, PbtConfig) else 0,
         4 * checkpoint * slots if config.checkpoints.every_minutes is not None else 0,
+        adapted * checkpoint,
     )
 
 

@@ -80,6 +80,25 @@ class Tokenize(Protocol):
         ...
 
 
+class Feed(Protocol):
+    """Training rows that are fed otherwise at every step. rows: with their terms. share: of their tokens, those that
+    are masked."""
+
+    @property
+    def rows(self) -> "Encoded": ...
+
+    @property
+    def share(self) -> float: ...
+
+    def at(self, step: int) -> None:
+        """Told the number of steps done, before each one."""
+        ...
+
+    def __call__(self, encoded: "Encoded", features: "Array") -> "dict[str, Array]":
+        """As `collate`; for other rows than `rows` just that."""
+        ...
+
+
 class TaskContract(Protocol):
     """One member of the union. type: its name in a space file. head: a class of transformers. pipeline: of
     transformers, by which MLflow serves it; None where this program serves it itself. tuned: fields that are found on
@@ -153,6 +172,11 @@ class TaskContract(Protocol):
 
     def collate(self, encoded: "Encoded", features: "Array", pad_id: int) -> "dict[str, Array]":
         """One batch of the model's inputs, padded; `labels` as the loss takes them, where there are any."""
+        ...
+
+    def fed(self, encoded: "Encoded", pad_id: int, share: float, seed: int) -> "Feed | None":
+        """Training rows that are fed otherwise at every step, None where they stay what they are. share: of the tokens,
+        those that are masked. seed: of all that is drawn."""
         ...
 
     def compute_metrics(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> dict[str, float]:

@@ -142,6 +142,9 @@ class MaskedLm(BaseModel):
         ids = encoded.ragged["masked"].padded(features, pad_id)
         return _batch(ids, encoded.ragged["labels"].padded(features, IGNORED), encoded, features)
 
+    def fed(self, encoded: "Encoded", pad_id: int, share: float, seed: int) -> "Drawn":
+        return Drawn.of(self, encoded, pad_id, share, seed)
+
     def compute_metrics(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> dict[str, float]:
         """outputs: (rows, 3): nats, how many tokens were masked, how many of them came first."""
         import numpy as np
@@ -199,22 +202,22 @@ class Drawn:
     """Training rows, masked anew at every step. A row at a step is masked in one way, whatever stands beside it, so a
     training that is cut off and goes on sees what it would have seen.
 
-    rows: with their terms by `probability`. seed: of the trial. step: set before each one.
+    rows: with their terms by `share`. seed: of the trial. step: set before each one.
     """
 
     task: MaskedLm
     rows: "Encoded"
     pad_id: int
-    probability: float
+    share: float
     seed: int
     step: int = 0
 
     @classmethod
-    def of(cls, task: MaskedLm, encoded: "Encoded", pad_id: int, probability: float, seed: int) -> "Drawn":
+    def of(cls, task: MaskedLm, encoded: "Encoded", pad_id: int, share: float, seed: int) -> "Drawn":
         from hpo.encoded import Encoded
 
-        rows = Encoded(encoded.ragged, {**encoded.flat, "terms": budgets(encoded, probability)})
-        return cls(task, rows, pad_id, probability, seed)
+        rows = Encoded(encoded.ragged, {**encoded.flat, "terms": budgets(encoded, share)})
+        return cls(task, rows, pad_id, share, seed)
 
     def at(self, step: int) -> None:
         self.step = step
@@ -226,7 +229,7 @@ class Drawn:
         ids = encoded.ragged["input_ids"].padded(features, self.pad_id)
         truth = encoded.ragged["labels"].padded(features, IGNORED)
         for place, row in enumerate(features):
-            fed, wanted = draw(encoded, int(row), self.probability, self.seed, self.step, int(row))
+            fed, wanted = draw(encoded, int(row), self.share, self.seed, self.step, int(row))
             ids[place, : len(fed)], truth[place, : len(fed)] = fed, wanted
         return _batch(ids, truth, encoded, features)
 

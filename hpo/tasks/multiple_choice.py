@@ -142,6 +142,9 @@ class MultipleChoice(BaseModel):
                 batch[name][mask] = encoded.ragged[name].take(features).values
         return batch | ({"labels": encoded.flat["labels"][features]} if "labels" in encoded.flat else {})
 
+    def fed(self, encoded: "Encoded", pad_id: int, share: float, seed: int) -> None:
+        """Rows stay what they are."""
+
     def compute_metrics(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> dict[str, float]:
         """accuracy. outputs: (rows, choices)."""
         import numpy as np

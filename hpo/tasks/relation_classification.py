@@ -132,6 +132,9 @@ class RelationClassification(BaseModel):
         """One batch: input_ids, attention_mask (len(features), longest of them), labels (len(features),), int64."""
         return self._classes.collate(encoded, features, pad_id)
 
+    def fed(self, encoded: "Encoded", pad_id: int, share: float, seed: int) -> None:
+        """Rows stay what they are."""
+
     def compute_metrics(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> dict[str, float]:
         """As for a classification. outputs: (rows, classes)."""
         return self._classes.compute_metrics(outputs, encoded, labels)
