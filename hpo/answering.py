@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from hpo.encoded import Array, Encoded
 from hpo.errors import ModelError
 from hpo.tasks import Task
-from hpo.tasks.contract import Answers
+from hpo.tasks.contract import Answers, as_asked
 from hpo.training.checkpoint import ABOUT
 
 if TYPE_CHECKING:
@@ -66,10 +66,11 @@ class Model:
         rows as they are answered."""
         answers: Answers = {}
         size = at_most or len(table)
+        task = as_asked(self.task)
         for start in range(0, len(table), size):
-            encoded = self.encode(table.slice(start, size))
+            encoded = task.encode(table.slice(start, size), self.labels, self.tokenizer)
             told = _in_rows(advance, encoded)
-            found = self.task.predict(self.outputs(encoded, told), encoded, self.labels, all_scores=all_scores)
+            found = task.predict(self.outputs(encoded, told), encoded, self.labels, all_scores=all_scores)
             for name, values in found.items():
                 answers.setdefault(name, []).extend(values)
         return answers

@@ -115,6 +115,12 @@ def written(draw: np.random.Generator) -> Mapping[str, Any]:
     return {"text": " ".join(FILLERS[(start + place) % len(FILLERS)] for place in range(int(draw.integers(5, 12))))}
 
 
+def of_two(draw: np.random.Generator) -> Mapping[str, Any]:
+    """What is told of in the first sentence is told of in the second one."""
+    word = str(draw.choice(["good", "bad", "boring"]))
+    return {"text": ". ".join(" ".join(sentence(draw, word)) for _ in range(2))}
+
+
 def swag(draw: np.random.Generator) -> Mapping[str, Any]:
     row = chosen(draw)
     endings = {f"ending{place}": text for place, text in enumerate(row["choices"])}
@@ -140,6 +146,7 @@ TOYS = {
     "relations": Toy(RelationClassification(max_length=16), related),
     "relations in columns": Toy(RelationClassification(first="from", second="to", max_length=16), placed),
     "masked words": Toy(MaskedLm(max_length=16), written, reachable=6.0),
+    "masked words and a next sentence": Toy(MaskedLm(max_length=20, next_sentence=True), of_two, reachable=10.0),
     "choices": Toy(MultipleChoice(max_length=16), chosen),
     "choices in columns": Toy(
         MultipleChoice(context="sent1", stem="sent2", choices=("ending0", "ending1", "ending2"), max_length=16), swag

@@ -28,7 +28,7 @@ from hpo.objectives import COSTS
 from hpo.promotion import PromotionConfig
 from hpo.space import Parameter, SearchSpace
 from hpo.tasks import Task
-from hpo.training.families import DROPOUTS, fields_of, positions_of
+from hpo.training.families import ASKS_FOR_A_HEAD, DROPOUTS, HEADS, fields_of, positions_of
 from hpo.training.hyperparameters import ADAPT, BERT_PAPER_GRID
 
 _MAX_JSON = 1_000_000
@@ -226,6 +226,7 @@ def _model(
     for path, one in asked.items():
         if one is not None:
             yield from _reads(one, positions, path)
+            yield from _head(one, config, path)
 
 
 def _frozen(parameters: Mapping[str, Parameter], prefix: str, layers: int) -> Iterator[Fault]:
@@ -244,6 +245,16 @@ def _frozen(parameters: Mapping[str, Parameter], prefix: str, layers: int) -> It
 def _reads(task: Task, positions: int | None, path: KeyPath) -> Iterator[Fault]:
     if positions is not None and task.max_length > positions:
         yield (*path, "max_length"), f"{task.max_length} tokens, but the model has {positions} positions; lower it"
+
+
+def _head(task: Task, config: Mapping[str, Any], path: KeyPath) -> Iterator[Fault]:
+    """path: of the task."""
+    kinds, kind = HEADS.get(task.head), config.get("model_type")
+    if kinds is not None and config and kind not in kinds:
+        asked = next((field for field in ASKS_FOR_A_HEAD if getattr(task, field, False)), None)
+        remedy = f"remove {asked}, or name a model" if asked else "name a model"
+        what = f"a model of type {shown(kind)} has no head for {task.noun}"
+        yield (*path, asked or "type"), f"{what}; {remedy} of type {', '.join(sorted(kinds))}"
 
 
 def _local_folder(name: str) -> Path | None:

@@ -6,6 +6,8 @@ Numpy, never torch. Importing this room is light: what is heavy is imported by t
     reading.py      what tasks share
     long_texts.py   what is read of texts that are too long
     metrics.py      metrics of one value a row, and how any metric goes through `evaluate`
+    whole_words.py  texts as tokens that know their words
+    next_sentence.py  the second half of a text, or that of another one
     entities.py     entities of tags, and their metrics
     labelling.py    metrics of many labels a row
     classes.py      where a classifier goes wrong, and whether its probabilities can be believed
@@ -16,7 +18,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from hpo.tasks.contract import TaskContract, described, settled
+from hpo.tasks.contract import TaskContract, as_asked, described, settled
 from hpo.tasks.masked_lm import MaskedLm
 from hpo.tasks.multi_label import MultiLabel
 from hpo.tasks.multiple_choice import MultipleChoice
@@ -46,6 +48,7 @@ __all__ = [
     "Task",
     "TaskContract",
     "TokenClassification",
+    "as_asked",
     "described",
     "settled",
 ]

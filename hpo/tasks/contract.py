@@ -104,12 +104,14 @@ class TaskContract(Protocol):
     transformers, by which MLflow serves it; None where this program serves it itself. tuned: fields that are found on
     the validation rows where they are None. markers: tokens that a model's vocabulary has to have beside its own."""
 
-    head: ClassVar[str]
     tuned: ClassVar[tuple[str, ...]]
     markers: ClassVar[tuple[str, ...]]
 
     @property
     def type(self) -> str: ...
+
+    @property
+    def head(self) -> str: ...
 
     @property
     def pipeline(self) -> str | None: ...
@@ -220,3 +222,9 @@ def settled(task: Task_, values: Mapping[str, Any]) -> Task_:
     tuned: tuple[str, ...] = getattr(type(task), "tuned", ())
     found = {name: values[name] for name in tuned if getattr(task, name) is None and values.get(name) is not None}
     return task.model_copy(update=found)
+
+
+def as_asked(task: Task_) -> Task_:
+    """The task as people ask it: its fields `for_training`, where it has such, at their defaults."""
+    fields: tuple[str, ...] = getattr(type(task), "for_training", ())
+    return task.model_copy(update={name: type(task).model_fields[name].default for name in fields})

@@ -19,6 +19,14 @@ ROBERTAS = frozenset(
 )
 """Model types whose first token has position 2: the last two of max_position_embeddings are not for tokens."""
 
+HEADS: Mapping[str, frozenset[str]] = {
+    "AutoModelForPreTraining": frozenset({"bert", "ernie", "megatron-bert", "mobilebert"}),
+}
+"""Heads that not every kind of encoder has -> the model types that have them."""
+
+ASKS_FOR_A_HEAD = ("next_sentence",)
+"""Fields of tasks that ask for such a head, where the task has another one without them."""
+
 _LIKE_BERT = ROBERTAS | {"bert", "big_bird", "convbert", "electra", "ernie", "mobilebert", "roc_bert"}
 """Model types whose configuration class has all three, written in config.json or not."""
 

@@ -58,10 +58,12 @@ def logits(
 
 def outputs_of(answer: Any) -> torch.Tensor:
     """What a head says, as one tensor: (rows, outputs) or (rows, length, outputs). Heads for spans of a text answer
-    with a score of the start and one of the end for each token."""
+    with a score of the start and one of the end for each token; those that BERT was pretrained with say two things."""
     if "logits" in answer:
         logits: torch.Tensor = answer.logits
         return logits
+    if "prediction_logits" in answer:
+        return masked.joined(answer.prediction_logits, answer.seq_relationship_logits)
     return torch.stack((answer.start_logits, answer.end_logits), -1)
 
 
@@ -93,7 +95,7 @@ def load(folder: Path, head: str, where: torch.device) -> nn.Module:
             f"{folder}: its weights can't be loaded ({said}); bring the folder back as `save_pretrained` wrote it, "
             "or name another model"
         ) from error
-    if head == masked.HEAD:
+    if head in masked.HEADS:
         masked.attach(model)
     return model.to(where).eval()
 

@@ -44,7 +44,7 @@ class Starting:
         weights = {name: part.clone() for name, part in self._weights.items()}  # the model takes them as its own
         # Attention is sdpa by default, and eager in classes that have none.
         model: nn.Module = self._class.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32)
-        if self.head == masked.HEAD:
+        if self.head in masked.HEADS:
             masked.attach(model)
         return model
 

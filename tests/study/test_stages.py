@@ -232,6 +232,17 @@ def _classifiers(*homes: Path) -> list[torch.nn.Module]:
     ]
 
 
+def test_a_model_that_was_asked_for_a_next_sentence_hands_its_pooler_on(tmp_path: Path) -> None:
+    folder = ENCODERS["BERT, uncased"](tmp_path / "model")
+    made = _adapted(folder, "masked words and a next sentence", tmp_path)
+    carry_on(made, folder)
+    verify(made)
+    before, after = (model.state_dict() for model in _classifiers(folder, made))
+    saved = load_file(made / "model.safetensors")
+    assert saved["bert.pooler.dense.weight"].equal(after["bert.pooler.dense.weight"])
+    assert not before["bert.pooler.dense.weight"].equal(after["bert.pooler.dense.weight"])
+
+
 def test_what_is_tied_is_kept_once(tmp_path: Path) -> None:
     folder = ENCODERS["BERT, uncased"](tmp_path / "model")
     made = _adapted(folder, "masked words", tmp_path)
