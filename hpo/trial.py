@@ -204,7 +204,7 @@ class TrialObjective:
         hyper = Hyperparameters.model_validate(without_stage(config.first_params))
         where = device.pick_device(self.gpus)
         model = self._starting.build(hyper, config.seeds.init)
-        if self.task.target == "classes":
+        if self.task.learns == "classes":
             begin_with_shares(model, self._train.labels.mean(axis=0))
         recipes = active(hyper)
         for recipe in recipes:
@@ -219,8 +219,8 @@ class TrialObjective:
             model=model,
             optimizer=build_optimizer(model, hyper),
             factor=multiplier(hyper, total),
-            loss=build_loss(hyper, self.task.target),
-            plain_loss=build_loss(Hyperparameters(), self.task.target),
+            loss=build_loss(hyper, self.task.learns),
+            plain_loss=build_loss(Hyperparameters(), self.task.learns),
             hyper=hyper,
             started_from=self.name,
             adapted=self.adapted,

@@ -15,6 +15,7 @@ from hpo.tasks import (
     QuestionAnswering,
     RelationClassification,
     SequenceClassification,
+    SequenceToSequence,
     Task,
     TokenClassification,
 )
@@ -121,6 +122,13 @@ def of_two(draw: np.random.Generator) -> Mapping[str, Any]:
     return {"text": ". ".join(" ".join(sentence(draw, word)) for _ in range(2))}
 
 
+def told_again(draw: np.random.Generator) -> Mapping[str, Any]:
+    """Of a sentence, what it says of the film."""
+    word = str(draw.choice(["good", "bad"]))
+    told = "it was a good film" if word == "good" else "the plot was very bad"
+    return {"source": " ".join(sentence(draw, word)), "target": told}
+
+
 def swag(draw: np.random.Generator) -> Mapping[str, Any]:
     row = chosen(draw)
     endings = {f"ending{place}": text for place, text in enumerate(row["choices"])}
@@ -146,6 +154,7 @@ TOYS = {
     "relations": Toy(RelationClassification(max_length=16), related),
     "relations in columns": Toy(RelationClassification(first="from", second="to", max_length=16), placed),
     "masked words": Toy(MaskedLm(max_length=16), written, reachable=6.0),
+    "texts from texts": Toy(SequenceToSequence(max_length=16, max_target_length=8), told_again),
     "masked words and a next sentence": Toy(MaskedLm(max_length=20, next_sentence=True), of_two, reachable=10.0),
     "choices": Toy(MultipleChoice(max_length=16), chosen),
     "choices in columns": Toy(

@@ -243,8 +243,10 @@ def _frozen(parameters: Mapping[str, Parameter], prefix: str, layers: int) -> It
 
 
 def _reads(task: Task, positions: int | None, path: KeyPath) -> Iterator[Fault]:
-    if positions is not None and task.max_length > positions:
-        yield (*path, "max_length"), f"{task.max_length} tokens, but the model has {positions} positions; lower it"
+    for field in ("max_length", "max_target_length"):
+        length = getattr(task, field, 0)
+        if positions is not None and length > positions:
+            yield (*path, field), f"{length} tokens, but the model has {positions} positions; lower it"
 
 
 def _head(task: Task, config: Mapping[str, Any], path: KeyPath) -> Iterator[Fault]:

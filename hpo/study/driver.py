@@ -189,7 +189,8 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         study = SearchThenConfirm(search, confirm)
         study.open()
         if not study.exhausted:
-            room = Room(folder, max(map(checkpoint_bytes, prepared.folders)), screen.say)
+            needed = max(checkpoint_bytes(own, config.task.head) for own in prepared.folders)
+            room = Room(folder, needed, screen.say)
             with study_folder.on_signal(lambda number: _stop(study, screen, number), deadline), room.watched():
                 objective = prepared.objective(config, checkpoints, bookmarks.folder)
                 trials = runner(objective, config.resources, address)

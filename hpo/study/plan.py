@@ -70,6 +70,7 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
     pace, untimed = None, UNPROBED
     if timed and (pace := pace_of(past.finished, ladder, train, validation)) is None:
         pace, untimed = _probe(config, prepared, batches, slots, screen)
+    head = config.task.head
     shape = _Shape(train, validation, ladder, pace)
     jobs = [shape.job(params, is_baseline=origin == BASELINE) for origin, params in assignments]
     course = _Course(config, ladder, jobs, Slots(slots, OPENING, pace.start) if pace else Slots(slots))
@@ -77,7 +78,7 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
     return Plan(
         document=config.document(),
         model=", ".join(own.pretrained.source for own in prepared.starts.values()),
-        parameters=max(map(footprint.parameters, prepared.folders)),
+        parameters=max(footprint.parameters(folder, head) for folder in prepared.folders),
         rows=rows,
         notes=(*prepared.splits.notes, *_unforeseen(config)),
         trials=None if course.is_open else future.trials,
@@ -95,11 +96,11 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
         untimed=untimed,
         disk=_disk(
             config,
-            max(map(footprint.checkpoint_bytes, prepared.folders)),
+            max(footprint.checkpoint_bytes(folder, head) for folder in prepared.folders),
             slots,
             adapted=len(adapted.names(config, (params for _, params in assignments))),
         ),
-        memory=_memory(prepared, pace, batches[-1]),
+        memory=_memory(prepared, head, pace, batches[-1]),
         exists=past.exists,
         finished=len(past.finished),
     )
@@ -298,11 +299,11 @@ def _disk(config: StudyConfig, checkpoint: int, slots: int, *, adapted: int) -> 
     )
 
 
-def _memory(prepared: Prepared, pace: Pace | None, batch: int) -> Memory:
+def _memory(prepared: Prepared, head: str, pace: Pace | None, batch: int) -> Memory:
     estimates = []
     for own in prepared.starts.values():
         longest = int(Encoded.load(own.encoded.train).ragged["input_ids"].lengths.max())
-        estimates.append(footprint.trial_bytes(own.pretrained.folder, batch, longest))
+        estimates.append(footprint.trial_bytes(own.pretrained.folder, head, batch, longest))
     estimate = max(estimates)
     is_measured = pace is not None and pace.memory > 0 and len(estimates) == 1
     return Memory(pace.memory if pace and is_measured else estimate, _machine_bytes(), is_measured)

@@ -11,6 +11,7 @@ Numpy, never torch. Importing this room is light: what is heavy is imported by t
     entities.py     entities of tags, and their metrics
     labelling.py    metrics of many labels a row
     classes.py      where a classifier goes wrong, and whether its probabilities can be believed
+    writing.py      how near a written text comes to the right one
     squad.py        the best answer of many windows, and how answers are scored
 """
 
@@ -25,6 +26,7 @@ from hpo.tasks.multiple_choice import MultipleChoice
 from hpo.tasks.question_answering import QuestionAnswering
 from hpo.tasks.relation_classification import RelationClassification
 from hpo.tasks.sequence_classification import SequenceClassification
+from hpo.tasks.sequence_to_sequence import SequenceToSequence
 from hpo.tasks.token_classification import TokenClassification
 
 Task: TypeAlias = Annotated[
@@ -34,7 +36,8 @@ Task: TypeAlias = Annotated[
     | QuestionAnswering
     | MultipleChoice
     | RelationClassification
-    | MaskedLm,
+    | MaskedLm
+    | SequenceToSequence,
     Field(discriminator="type"),
 ]
 
@@ -45,6 +48,7 @@ __all__ = [
     "QuestionAnswering",
     "RelationClassification",
     "SequenceClassification",
+    "SequenceToSequence",
     "Task",
     "TaskContract",
     "TokenClassification",

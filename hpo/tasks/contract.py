@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from hpo.encoded import Array, Encoded
     from hpo.records import Breakdown, Usage
 
-Target: TypeAlias = Literal["class", "number", "classes", "span", "masked"]
+Target: TypeAlias = Literal["class", "number", "classes", "span", "masked", "text"]
 """What the loss compares. class: one of the values of each output, with -100 where none counts. number: the output
 itself. classes: each value by itself, yes or no. span: a first and a last token. masked: the tokens that were masked,
-whose outputs are summed up by row."""
+whose outputs are summed up by row. text: the tokens of another text, which the model writes."""
 
 Score: TypeAlias = "Callable[[Array, Array], float]"
 """(predictions (rows, ...), references (rows, ...)) of `evidence` -> the metric."""
@@ -130,7 +130,7 @@ class TaskContract(Protocol):
         ...
 
     @property
-    def target(self) -> Target: ...
+    def learns(self) -> Target: ...
 
     @property
     def layout(self) -> Layout:

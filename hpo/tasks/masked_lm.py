@@ -79,7 +79,7 @@ class MaskedLm(BaseModel):
         return LABELLED | frozenset({"loss", "focal_gamma", "label_smoothing_factor", "classifier_dropout"})
 
     @property
-    def target(self) -> Target:
+    def learns(self) -> Target:
         return "masked"
 
     @property

@@ -73,7 +73,7 @@ class MultiLabel(BaseModel):
         return reading.NOT_MASKED | frozenset({"label_smoothing_factor"}) | ONE_CLASS
 
     @property
-    def target(self) -> Target:
+    def learns(self) -> Target:
         return "classes"
 
     @property

@@ -59,7 +59,7 @@ class MultipleChoice(BaseModel):
         return reading.NOT_MASKED | ONE_CLASS | WHOLE_TEXTS
 
     @property
-    def target(self) -> Target:
+    def learns(self) -> Target:
         return "class"
 
     @property

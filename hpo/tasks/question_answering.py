@@ -84,7 +84,7 @@ class QuestionAnswering(BaseModel):
         return reading.NOT_MASKED | of_classes | ONE_CLASS | WHOLE_TEXTS
 
     @property
-    def target(self) -> Target:
+    def learns(self) -> Target:
         return "span"
 
     @property

@@ -71,7 +71,7 @@ class RelationClassification(BaseModel):
         return self._classes.inert | (WHOLE_TEXTS - {"distillation_weight", "distillation_temperature"})
 
     @property
-    def target(self) -> Target:
+    def learns(self) -> Target:
         return "class"
 
     @property

@@ -102,7 +102,7 @@ class SequenceClassification(BaseModel):
         return reading.NOT_MASKED | of_classes if self.is_regression else reading.NOT_MASKED
 
     @property
-    def target(self) -> Target:
+    def learns(self) -> Target:
         return "number" if self.is_regression else "class"
 
     @property

@@ -68,7 +68,7 @@ class TokenClassification(BaseModel):
         return reading.NOT_MASKED | (ONE_CLASS - {"class_weights"}) | WHOLE_TEXTS
 
     @property
-    def target(self) -> Target:
+    def learns(self) -> Target:
         return "class"
 
     @property

@@ -19,8 +19,12 @@ ROBERTAS = frozenset(
 )
 """Model types whose first token has position 2: the last two of max_position_embeddings are not for tokens."""
 
+WRITER = "EncoderDecoderModel"
+"""The class of a model that reads one text and writes another."""
+
 HEADS: Mapping[str, frozenset[str]] = {
     "AutoModelForPreTraining": frozenset({"bert", "ernie", "megatron-bert", "mobilebert"}),
+    WRITER: frozenset({"bert", "camembert", "roberta", "xlm-roberta"}),
 }
 """Heads that not every kind of encoder has -> the model types that have them."""
 
@@ -59,7 +63,8 @@ def fields_of(config: Mapping[str, Any], dropout: str) -> tuple[str, ...]:
 
 
 def positions_of(config: Mapping[str, Any]) -> int | None:
-    """How many tokens a model of such a `config.json` takes; None where it does not say."""
+    """How many tokens a model of such a `config.json` takes; None where it does not say. Of two halves, the first."""
+    config = config.get("encoder", config)
     positions = config.get("max_position_embeddings")
     if not isinstance(positions, int):
         return None

@@ -11,8 +11,8 @@ from torch import nn
 
 from hpo.encoded import Array, Encoded
 from hpo.errors import ModelError
-from hpo.training import batches, device, masked
-from hpo.training.pretrained import FORBIDDEN, quiet
+from hpo.training import batches, device, masked, seq2seq
+from hpo.training.pretrained import FORBIDDEN, load_tokenizer, quiet
 
 EVAL_TOKENS = 8_192
 """Padded tokens a batch: large enough to fill the units, small enough for a CPU's caches and any GPU's memory."""
@@ -27,7 +27,8 @@ Collate = Callable[[Encoded, Array], Mapping[str, Array]]
 def logits(
     model: nn.Module, encoded: Encoded, collate: Collate, where: torch.device, *, bf16: bool | None = None
 ) -> Array:
-    """(features, outputs) float32; of masked words the sums of `masked.by_row`; of a model that answers for each token
+    """(features, outputs) float32; of masked words the sums of `masked.by_row`; of a model that writes what
+    `seq2seq.write` says; of a model that answers for each token
     (tokens, outputs), without padding, in the order of `input_ids.values`. The same rows give the same answer whatever
     the model did before."""
     model.eval()
@@ -40,9 +41,10 @@ def logits(
         inputs = to_tensors(collate(encoded, rows), where)
         labels = inputs.pop("labels", None)
         with torch.inference_mode(), context:
-            said = outputs_of(model(**inputs)).float()
-            answers.append(said if labels is None or masked.PLACES not in inputs else masked.by_row(said, labels))
+            answers.append(_said(model, inputs, labels))
         order.append(rows)
+    if seq2seq.writes(model):
+        answers = seq2seq.as_wide(answers)
     if answers[0].ndim == 2:
         found = torch.cat(answers).cpu().numpy()  # one wait for the device
         result = np.empty((len(encoded), *found.shape[1:]), np.float32)
@@ -54,6 +56,13 @@ def logits(
             start, stop = ids.offsets[row : row + 2]
             by_token[start:stop] = answer[: stop - start]
     return by_token
+
+
+def _said(model: nn.Module, inputs: dict[str, torch.Tensor], labels: torch.Tensor | None) -> torch.Tensor:
+    if seq2seq.writes(model):
+        return seq2seq.write(model, inputs, labels)
+    said = outputs_of(model(**inputs)).float()
+    return said if labels is None or masked.PLACES not in inputs else masked.by_row(said, labels)
 
 
 def outputs_of(answer: Any) -> torch.Tensor:
@@ -97,6 +106,8 @@ def load(folder: Path, head: str, where: torch.device) -> nn.Module:
         ) from error
     if head in masked.HEADS:
         masked.attach(model)
+    if head == seq2seq.HEAD:
+        seq2seq.attach(model, load_tokenizer(folder).inner)
     return model.to(where).eval()
 
 

@@ -16,7 +16,7 @@ IGNORED = -100
 _TINY = 1e-6
 """Below it the power's gradient overflows where gamma is below 1."""
 
-Target: TypeAlias = Literal["class", "number", "classes", "span", "masked"]
+Target: TypeAlias = Literal["class", "number", "classes", "span", "masked", "text"]
 """What labels are; the tasks say which, and mean the same."""
 
 
@@ -116,7 +116,31 @@ class MaskedCrossEntropy:
         return words if follows is None else torch.cat([words, follows * (labels >= 0).sum(1)])
 
 
-Loss = CrossEntropy | Focal | BinaryCrossEntropy | BinaryFocal | SpanCrossEntropy | SquaredError | MaskedCrossEntropy
+@dataclass(frozen=True, slots=True)
+class WrittenCrossEntropy:
+    """Of the tokens of a text, each after the right ones before it."""
+
+    name: ClassVar[str] = "cross_entropy"
+    label_smoothing: float
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """logits: (rows, length, vocabulary), labels: (rows, length) int64, -100 where none counts; returns as many
+        numbers, float32. Or what `seq2seq.write` says, (rows, 2 + bytes): returns (rows,)."""
+        if logits.dim() == 2:
+            return logits[:, 0]
+        return CrossEntropy(self.label_smoothing)(logits, labels)
+
+
+Loss = (
+    CrossEntropy
+    | Focal
+    | BinaryCrossEntropy
+    | BinaryFocal
+    | SpanCrossEntropy
+    | SquaredError
+    | MaskedCrossEntropy
+    | WrittenCrossEntropy
+)
 
 
 def build_loss(hyper: Hyperparameters, target: Target) -> Loss:
@@ -129,6 +153,8 @@ def build_loss(hyper: Hyperparameters, target: Target) -> Loss:
             return SpanCrossEntropy()
         case "masked":
             return MaskedCrossEntropy()
+        case "text":
+            return WrittenCrossEntropy(hyper.label_smoothing_factor)
         case "classes":
             return BinaryFocal(hyper.focal_gamma) if is_focal else BinaryCrossEntropy()
         case "class":
