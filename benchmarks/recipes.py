@@ -140,8 +140,8 @@ def arms_of(setting: Setting) -> dict[str, dict[str, Any]]:
     return {PLAIN: {}} | setting.arms
 
 
-def measure(setting: Setting, arm: str, seed: int, folder: Path) -> dict[str, Any]:
-    """One training. The seed is of rows, head and order."""
+def measure(setting: Setting, arm: str, seed: int, folder: Path, weights: Path | None = None) -> dict[str, Any]:
+    """One training. The seed is of rows, head and order. weights: a model's folder, instead of MODEL."""
     import torch
 
     from hpo.training import loop
@@ -155,7 +155,7 @@ def measure(setting: Setting, arm: str, seed: int, folder: Path) -> dict[str, An
     files = {name: next(data.glob(f"{name}.*")) for name in ("train", setting.scored_on)}
     train = sample(read(files["train"]), setting.train, setting.per_class, seed)
     scored = sample(read(files[setting.scored_on]), setting.scored_rows, None, 0)
-    weights = fetch(MODEL).folder
+    weights = weights or fetch(MODEL).folder
     tokenizer = load_tokenizer(weights)
     labels = task.label_names(train)
     for split, table in (("train", train), ("validation", scored)):

@@ -11,7 +11,7 @@ from hpo.encoded import Array, Encoded
 from hpo.errors import ModelError
 from hpo.records import Piece
 from hpo.tasks import Task
-from hpo.tasks.contract import Answers
+from hpo.tasks.contract import Answers, as_asked
 from hpo.training.checkpoint import ABOUT
 
 if TYPE_CHECKING:
@@ -69,10 +69,11 @@ class Model:
         rows as they are answered."""
         answers: Answers = {}
         size = at_most or len(table)
+        task = as_asked(self.task)
         for start in range(0, len(table), size):
-            encoded = self.encode(table.slice(start, size))
+            encoded = task.encode(table.slice(start, size), self.labels, self.tokenizer)
             told = _in_rows(advance, encoded)
-            found = self.task.predict(self.outputs(encoded, told), encoded, self.labels, all_scores=all_scores)
+            found = task.predict(self.outputs(encoded, told), encoded, self.labels, all_scores=all_scores)
             for name, values in found.items():
                 answers.setdefault(name, []).extend(values)
         return answers

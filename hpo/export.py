@@ -100,7 +100,7 @@ def write(model: "Model", rows: "Encoded", target: Path) -> list[Measured]:
     from hpo.training.device import cap_threads
     from hpo.training.pretrained import TOKENIZER_FILES
 
-    if model.task.target == "masked":
+    if model.task.learns == "masked":
         raise ModelError(f"{model.task.noun} fills in masked words for training; export what is fine-tuned from it")
     cap_threads(_threads())
     target.mkdir(parents=True)

@@ -1,7 +1,5 @@
 """One trial, from encoded rows to the checkpoint of its best evaluation. Knows no Ray and no MLflow."""
 
-import hashlib
-import json
 import math
 import os
 import time
@@ -16,8 +14,8 @@ from hpo.errors import OutOfMemoryError
 from hpo.failures import is_out_of_memory, of_stage_before
 from hpo.records import Report, Seeds, TrialConfig
 from hpo.space import Params
-from hpo.tasks import MaskedLm, Task, described, metrics, settled
-from hpo.tasks.masked_lm import Drawn
+from hpo.tasks import Task, described, metrics, settled
+from hpo.training.adapted import folder_of, key_of
 from hpo.training.bookmarks import Bookmarks, Pulse
 
 if TYPE_CHECKING:
@@ -171,11 +169,11 @@ class TrialObjective:
         from hpo.training.once import made_once
 
         params = config.first_params
-        if self.adaptation is None or params.get("adapt") is False:
+        key = key_of(self.name, params)
+        if self.adaptation is None or key is None:
             return self, {}
         stage = self.adaptation.of({"model": self.name} if self.name else {})
         own = of_stage(params)
-        key = hashlib.sha256(json.dumps([self.name, own], sort_keys=True).encode()).hexdigest()
         seeds = Seeds(init=int(key[:7], 16), order=int(key[7:14], 16))
 
         def make(folder: Path) -> Path:
@@ -188,7 +186,7 @@ class TrialObjective:
             carry_on(last.checkpoint, stage.model)
             return last.checkpoint
 
-        home = made_once(stage.checkpoints / key[:16], make, partial(_wait, pulse))
+        home = made_once(stage.checkpoints / folder_of(key), make, partial(_wait, pulse))
         reached = read_manifest(home).metrics[stage.metric]
         start = replace(self, model=home, adapted=True, adaptation=None, models={})
         return start, {f"adapt_{stage.metric}": reached}
@@ -208,7 +206,7 @@ class TrialObjective:
         hyper = Hyperparameters.model_validate(without_stage(config.first_params))
         where = device.pick_device(self.gpus)
         model = self._starting.build(hyper, config.seeds.init)
-        if self.task.target == "classes":
+        if self.task.learns == "classes":
             begin_with_shares(model, self._train.labels.mean(axis=0))
         recipes = active(hyper)
         for recipe in recipes:
@@ -223,8 +221,8 @@ class TrialObjective:
             model=model,
             optimizer=build_optimizer(model, hyper),
             factor=multiplier(hyper, total),
-            loss=build_loss(hyper, self.task.target),
-            plain_loss=build_loss(Hyperparameters(), self.task.target),
+            loss=build_loss(hyper, self.task.learns),
+            plain_loss=build_loss(Hyperparameters(), self.task.learns),
             hyper=hyper,
             started_from=self.name,
             adapted=self.adapted,
@@ -243,10 +241,10 @@ class TrialObjective:
             patience=hyper.early_stopping_patience,
             taught=self._taught,
         )
-        if isinstance(self.task, MaskedLm):
-            drawn = Drawn.of(self.task, self._train, self.pad_id, hyper.mlm_probability, config.seeds.order)
-            training.train_on(drawn.rows, drawn, before_step=drawn.at)
-            training.mlm_probability = drawn.probability
+        fed = self.task.fed(self._train, self.pad_id, hyper.mlm_probability, config.seeds.order)
+        if fed is not None:
+            training.train_on(fed.rows, fed, before_step=fed.at)
+            training.mlm_probability = fed.share
         for recipe in recipes:
             recipe.begin(training)
         return training

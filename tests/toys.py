@@ -15,6 +15,7 @@ from hpo.tasks import (
     QuestionAnswering,
     RelationClassification,
     SequenceClassification,
+    SequenceToSequence,
     Task,
     TokenClassification,
 )
@@ -115,6 +116,19 @@ def written(draw: np.random.Generator) -> Mapping[str, Any]:
     return {"text": " ".join(FILLERS[(start + place) % len(FILLERS)] for place in range(int(draw.integers(5, 12))))}
 
 
+def of_two(draw: np.random.Generator) -> Mapping[str, Any]:
+    """What is told of in the first sentence is told of in the second one."""
+    word = str(draw.choice(["good", "bad", "boring"]))
+    return {"text": ". ".join(" ".join(sentence(draw, word)) for _ in range(2))}
+
+
+def told_again(draw: np.random.Generator) -> Mapping[str, Any]:
+    """Of a sentence, what it says of the film."""
+    word = str(draw.choice(["good", "bad"]))
+    told = "it was a good film" if word == "good" else "the plot was very bad"
+    return {"source": " ".join(sentence(draw, word)), "target": told}
+
+
 def swag(draw: np.random.Generator) -> Mapping[str, Any]:
     row = chosen(draw)
     endings = {f"ending{place}": text for place, text in enumerate(row["choices"])}
@@ -140,6 +154,8 @@ TOYS = {
     "relations": Toy(RelationClassification(max_length=16), related),
     "relations in columns": Toy(RelationClassification(first="from", second="to", max_length=16), placed),
     "masked words": Toy(MaskedLm(max_length=16), written, reachable=6.0),
+    "texts from texts": Toy(SequenceToSequence(max_length=16, max_target_length=8), told_again),
+    "masked words and a next sentence": Toy(MaskedLm(max_length=20, next_sentence=True), of_two, reachable=10.0),
     "choices": Toy(MultipleChoice(max_length=16), chosen),
     "choices in columns": Toy(
         MultipleChoice(context="sent1", stem="sent2", choices=("ending0", "ending1", "ending2"), max_length=16), swag

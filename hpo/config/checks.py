@@ -28,8 +28,8 @@ from hpo.objectives import COSTS
 from hpo.promotion import PromotionConfig
 from hpo.space import Parameter, SearchSpace
 from hpo.tasks import Task
-from hpo.training.families import DROPOUTS, fields_of, positions_of
-from hpo.training.hyperparameters import BERT_PAPER_GRID
+from hpo.training.families import ASKS_FOR_A_HEAD, DROPOUTS, HEADS, fields_of, positions_of
+from hpo.training.hyperparameters import ADAPT, BERT_PAPER_GRID
 
 _MAX_JSON = 1_000_000
 
@@ -68,7 +68,7 @@ def check(sections: Mapping[str, Any], wrong: Collection[str] = ()) -> Iterator[
     if promotion:
         yield from _registered_name(promotion)
     if model:
-        yield from _local_models(model, space or SearchSpace(), task)
+        yield from _local_models(model, space or SearchSpace(), task, stages)
 
 
 def check_model(config: StudyConfig, folder: Path, name: str | None = None) -> None:
@@ -77,7 +77,7 @@ def check_model(config: StudyConfig, folder: Path, name: str | None = None) -> N
     name = name or config.model.name
     try:
         there = parameters_for(config.space, name)
-        found = list(_model(_config_in(folder), there, config.space.constraints, config.task))
+        found = list(_model(_config_in(folder), there, config.space.constraints, config.task, config.stages))
     except ValueError as error:
         found = [(("model", "name"), str(error))]
     faults = [(path, _of_one(name, message, config.models)) for path, message in found]
@@ -176,7 +176,9 @@ def _registered_name(promotion: PromotionConfig) -> Iterator[Fault]:
         yield ("promotion", "model"), str(error)
 
 
-def _local_models(model: ModelConfig, space: SearchSpace, task: Task | None) -> Iterator[Fault]:
+def _local_models(
+    model: ModelConfig, space: SearchSpace, task: Task | None, stages: StagesConfig | None
+) -> Iterator[Fault]:
     names = models_of(space)
     if names and model.name != names[0]:
         message = (
@@ -194,34 +196,67 @@ def _local_models(model: ModelConfig, space: SearchSpace, task: Task | None) -> 
         except ValueError as error:
             yield place, str(error)
         else:
-            for path, message in _model(config, parameters_for(space, name), space.constraints, task):
+            for path, message in _model(config, parameters_for(space, name), space.constraints, task, stages):
                 yield path, _of_one(name, message, names)
 
 
 def _model(
-    config: Mapping[str, Any], parameters: Mapping[str, Parameter], rules: Iterable[Constraint], task: Task | None
+    config: Mapping[str, Any],
+    parameters: Mapping[str, Parameter],
+    rules: Iterable[Constraint],
+    task: Task | None,
+    stages: StagesConfig | None,
 ) -> Iterator[Fault]:
-    """Depth, dropouts and positions, as the model's `config.json` has them."""
+    """Depth, dropouts, positions and heads, as the model's `config.json` has them."""
     layers = config.get("num_hidden_layers", config.get("n_layers"))
-    frozen, decay = parameters.get("frozen_layers"), parameters.get("layerwise_lr_decay")
-    if frozen is not None and isinstance(layers, int):
-        fault = ""
-        if (most := int(most_of(frozen))) > layers:
-            fault = f"{most} layers to freeze, but the model has {layers}; write {layers} at most"
-        elif most == layers > 0 and decay is not None and not never_together(frozen, "frozen_layers", most, decay):
-            fault = f"with all {layers} layers frozen layerwise_lr_decay has no layers to decay between; "
-            fault += f"write {layers - 1} at most, or remove layerwise_lr_decay"
-        if fault:
-            yield ("space", "frozen_layers"), fault
     if isinstance(layers, int):
+        for prefix in ("", ADAPT):
+            yield from _frozen(parameters, prefix, layers)
         yield from check_depth(parameters, rules, layers)
     for name in DROPOUTS if config else ():
-        if name in parameters and not fields_of(config, name):
+        if not fields_of(config, name):
             kind = config.get("model_type", "unknown")
-            yield ("space", name), f"a model of type {shown(kind)} has no {name}; remove it"
+            for own in (name, f"{ADAPT}{name}"):
+                if own in parameters:
+                    yield ("space", own), f"a model of type {shown(kind)} has no {name}; remove it"
     positions = positions_of(config)
-    if task is not None and positions is not None and task.max_length > positions:
-        yield ("task", "max_length"), f"{task.max_length} tokens, but the model has {positions} positions; lower it"
+    asked: dict[KeyPath, Task | None] = {("task",): task}
+    if stages is not None:
+        asked["stages", "adapt", "task"] = stages.adapt.task
+    for path, one in asked.items():
+        if one is not None:
+            yield from _reads(one, positions, path)
+            yield from _head(one, config, path)
+
+
+def _frozen(parameters: Mapping[str, Parameter], prefix: str, layers: int) -> Iterator[Fault]:
+    """prefix: of the names, where they are those of a stage."""
+    name, other = f"{prefix}frozen_layers", f"{prefix}layerwise_lr_decay"
+    frozen, decay = parameters.get(name), parameters.get(other)
+    if frozen is None:
+        return
+    if (most := int(most_of(frozen))) > layers:
+        yield ("space", name), f"{most} layers to freeze, but the model has {layers}; write {layers} at most"
+    elif most == layers > 0 and decay is not None and not never_together(frozen, name, most, decay):
+        fault = f"with all {layers} layers frozen {other} has no layers to decay between; "
+        yield ("space", name), f"{fault}write {layers - 1} at most, or remove {other}"
+
+
+def _reads(task: Task, positions: int | None, path: KeyPath) -> Iterator[Fault]:
+    for field in ("max_length", "max_target_length"):
+        length = getattr(task, field, 0)
+        if positions is not None and length > positions:
+            yield (*path, field), f"{length} tokens, but the model has {positions} positions; lower it"
+
+
+def _head(task: Task, config: Mapping[str, Any], path: KeyPath) -> Iterator[Fault]:
+    """path: of the task."""
+    kinds, kind = HEADS.get(task.head), config.get("model_type")
+    if kinds is not None and config and kind not in kinds:
+        asked = next((field for field in ASKS_FOR_A_HEAD if getattr(task, field, False)), None)
+        remedy = f"remove {asked}, or name a model" if asked else "name a model"
+        what = f"a model of type {shown(kind)} has no head for {task.noun}"
+        yield (*path, asked or "type"), f"{what}; {remedy} of type {', '.join(sorted(kinds))}"
 
 
 def _local_folder(name: str) -> Path | None:

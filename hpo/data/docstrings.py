@@ -1,7 +1,8 @@
 """`builtin: docstrings`: real text that lies on every machine with this program.
 
-One sentence a row: the first of the docstring of a module, class or function of six installed libraries; the label
-is the library. The libraries are found and parsed (`ast`), never imported. Their names are masked, so that the words
+One sentence a row: the first of the docstring of a module, class or function of six installed libraries. The label is
+the library; what it describes has a name, in words (`RandomForestClassifier` is `random forest classifier`), for models
+that write one. The libraries are found and parsed (`ast`), never imported. Their names are masked, so that the words
 around have to tell. The rows follow from the installed versions alone, not from the study's seed.
 """
 
@@ -37,7 +38,7 @@ LIBRARIES = {
 SIZES: Mapping[SplitName, int] = {"train": 300, "validation": 100, "test": 150}
 """Rows of each library."""
 
-FORMAT = "1"
+FORMAT = "2"
 """Part of the cache's name; another number where the code below makes other rows of the same libraries."""
 
 MASK = "this library"
@@ -64,15 +65,16 @@ _MARKUP = (
     (re.compile(r"\.\. \w+::.*", re.DOTALL), " "),  # a directive and what follows
     (re.compile(r"\s+"), " "),
 )
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _END = re.compile(r"(?<=[.!?])\s+(?=[A-Z(\[])")
 
 
 def read_docstrings(*, columns: Sequence[str], cache: Path, announce: Callable[[str], None]) -> Source:
-    """Columns `sentence` and `library`; balanced train, validation and test. A few seconds at first, then cached.
+    """Columns `sentence`, `library`, `name`; balanced train, validation and test. A few seconds at first, then cached.
 
     Errors: DataError where a library is not installed, ServiceError where the cache cannot be written.
     """
-    check_columns(["sentence", "library"], columns, "builtin docstrings")
+    check_columns(["sentence", "library", "name"], columns, "builtin docstrings")
     versions = {name: _version(name) for name in LIBRARIES}
     words = ", ".join(f"{name} {version}" for name, version in versions.items())
     key = hashlib.sha256(f"{FORMAT}\n{words}\n{sorted(SIZES.items())}".encode()).hexdigest()
@@ -99,41 +101,44 @@ def sentence_of(docstring: str) -> str | None:
     return sentence if is_prose and len(sentence.split()) in WORDS else None
 
 
+def name_in_words(name: str) -> str:
+    """An identifier's words, lower-cased; the name itself where it has none."""
+    return " ".join(_WORDS.findall(name)).lower() or name
+
+
 def _make() -> "pa.Table":
     import pyarrow as pa
 
     wanted = sum(SIZES.values())
     found = {name: _sentences(package, round(wanted * SPARE)) for name, package in LIBRARIES.items()}
     seen = Counter(key for own in found.values() for key in own)
-    alone = {name: [text for key, text in own.items() if seen[key] == 1] for name, own in found.items()}
+    alone = {name: [pair for key, pair in own.items() if seen[key] == 1] for name, own in found.items()}
     fewest = min(len(own) for own in alone.values())
     scale = min(1.0, fewest / wanted)
-    rows: list[tuple[str, str, str]] = []
+    rows: list[tuple[str, str, str, str]] = []
     start = 0
     for split, size in SIZES.items():
         stop = start + int(size * scale)
-        of_split = [(text, name, split) for name, own in alone.items() for text in own[start:stop]]
+        of_split = [(text, name, said, split) for name, own in alone.items() for text, said in own[start:stop]]
         random.Random(f"{FORMAT}/{split}").shuffle(of_split)
         rows += of_split
         start = stop
-    sentences, labels, names = zip(*rows, strict=True)
-    text = pa.large_string()
-    return pa.table(
-        {"sentence": pa.array(sentences, text), "library": pa.array(labels, text), "split": pa.array(names, text)}
-    )
+    columns = dict(zip(("sentence", "library", "name", "split"), zip(*rows, strict=True), strict=True))
+    return pa.table({name: pa.array(values, pa.large_string()) for name, values in columns.items()})
 
 
-def _sentences(package: str, wanted: int) -> dict[str, str]:
-    """Lower-cased sentence -> sentence, from files in an order that follows from their names; at least `wanted`, if
-    there are so many, and shuffled, so that the rows of one file are spread over the splits."""
-    found: dict[str, str] = {}
+def _sentences(package: str, wanted: int) -> dict[str, tuple[str, str]]:
+    """Lower-cased sentence -> the sentence, and the name of what it describes, from files in an order that follows from
+    their names; at least `wanted`, if there are so many, and shuffled, so that the rows of one file are spread over the
+    splits."""
+    found: dict[str, tuple[str, str]] = {}
     for path in _files(package):
         if len(found) >= wanted:
             break
-        for docstring in _docstrings(path):
+        for name, docstring in _docstrings(path):
             sentence = sentence_of(docstring)
             if sentence is not None:
-                found.setdefault(sentence.lower(), sentence)
+                found.setdefault(sentence.lower(), (sentence, name_in_words(name)))
     order = sorted(found)
     random.Random(f"{FORMAT}/{package}").shuffle(order)
     return {key: found[key] for key in order}
@@ -149,7 +154,8 @@ def _files(package: str) -> list[Path]:
     return files
 
 
-def _docstrings(path: Path) -> Iterator[str]:
+def _docstrings(path: Path) -> Iterator[tuple[str, str]]:
+    """Names and docstrings."""
     if path.stat().st_size > LARGEST_FILE:
         return
     text = path.read_text("utf-8", errors="replace")
@@ -165,7 +171,7 @@ def _docstrings(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             docstring = ast.get_docstring(node)
             if docstring:
-                yield docstring
+                yield getattr(node, "name", path.parent.name if path.stem == "__init__" else path.stem), docstring
             level += node.body
 
 

@@ -24,7 +24,8 @@ class Memory:
 class Disk:
     """Bytes. checkpoint: one of them. kept: how many stay until the end. free: where the studies lie. states: what the
     members of a population leave for each other, at most, until the search is over. bookmarks: what long trials write
-    down of themselves, at most and where there is room, until they end."""
+    down of themselves, at most and where there is room, until they end. adapted: of models that the stage before makes;
+    those that nobody needs any more go at the end."""
 
     checkpoint: int
     kept: int
@@ -32,6 +33,7 @@ class Disk:
     storage: Path
     states: int = 0
     bookmarks: int = 0
+    adapted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +142,10 @@ class Plan:
                 f"{size(self.disk.states)} of states and {size(self.kept_bytes)} of checkpoints may not fit into "
                 f"{size(self.disk.free)}; lower search.scheduler.max_sources or intervals, or choose another --storage"
             )
-        elif self.kept_bytes > self.disk.free:
+        elif self.kept_bytes + self.disk.adapted > self.disk.free:
+            of_stage = f" and {size(self.disk.adapted)} of adapted models" if self.disk.adapted else ""
             found.append(
-                f"{size(self.kept_bytes)} of checkpoints do not fit into {size(self.disk.free)}; "
+                f"{size(self.kept_bytes)} of checkpoints{of_stage} do not fit into {size(self.disk.free)}; "
                 "lower checkpoints.keep or checkpoints.max_bytes, or choose another --storage"
             )
         if self.slots * self.memory.trial > self.memory.machine:
@@ -274,6 +277,7 @@ def _disk(plan: Plan) -> str:
     checkpoints = words.count(plan.disk.kept, "checkpoint")
     return (
         f"at most {checkpoints} of {size(plan.disk.checkpoint)} kept: {size(plan.kept_bytes)}; "
+        + (f"adapted models: {size(plan.disk.adapted)}; " if plan.disk.adapted else "")
         + (f"meanwhile {size(plan.disk.states)} of states at most; " if plan.disk.states else "")
         + (f"long trials' bookmarks, where there is room: {size(plan.disk.bookmarks)}; " if plan.disk.bookmarks else "")
         + f"{size(plan.disk.free)} free at {plan.disk.storage}"

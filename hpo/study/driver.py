@@ -33,8 +33,8 @@ from hpo.report.screen import Screen, open_screen
 from hpo.report.summary import programs, summary_text
 from hpo.runners import MakesRunner
 from hpo.runners.ray import on_ray
+from hpo.study import adapted, history
 from hpo.study import folder as study_folder
-from hpo.study import history
 from hpo.study.confirm import Confirmation, leaders
 from hpo.study.devices import settle
 from hpo.study.finish import Finish, finished
@@ -190,7 +190,8 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         study = SearchThenConfirm(search, confirm)
         study.open()
         if not study.exhausted:
-            room = Room(folder, max(map(checkpoint_bytes, prepared.folders)), screen.say)
+            needed = max(checkpoint_bytes(own, config.task.head) for own in prepared.folders)
+            room = Room(folder, needed, screen.say)
             with study_folder.on_signal(lambda number: _stop(study, screen, number), deadline), room.watched():
                 resources = settle(config, prepared, screen.say, address)
                 objective = prepared.objective(config, checkpoints, bookmarks.folder, gpus=resources.gpus)
@@ -208,6 +209,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         files = write_report(folder, summary, search.records, background)
         emit(finished(summary, files))
         crash.at("finish")
+        adapted.prune(config, search.records)
         in_trouble = spool.trouble is not None  # then it was waited for before the winner was judged
         if not spool.close(LEAVE_SECONDS if in_trouble else FLUSH_SECONDS):
             screen.say(f"MLflow has not taken everything yet ({spool.trouble}); it will with the next --resume")

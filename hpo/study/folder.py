@@ -98,7 +98,7 @@ def check_unchanged(folder: Path, config: StudyConfig) -> None:
     if saved is None:
         return
     before, now = saved["config"], json.loads(config.to_json())
-    differing = [(section, before[section], now.get(section)) for section in _MEANING if section in before]
+    differing = [(section, before.get(section), now.get(section)) for section in _MEANING]
     searched = before.get("search", {})
     metric = searched.get("metric") or config.task.default_metric
     differing.append(("search.metric", [metric] if isinstance(metric, str) else metric, list(config.objectives)))
@@ -129,10 +129,10 @@ def check_facts(folder: Path, facts: Mapping[str, str]) -> None:
     """Refuse to go on over other rows or other weights: DataError."""
     saved = _saved(folder)
     for name, value in facts.items():
-        if saved is not None and not _agrees(name, saved["facts"].get(name), value):
+        if saved is not None and not _agrees(name, before := saved["facts"].get(name), value):
             raise DataError(
                 f"{_ABOUT.get(name, 'data')}: {name} is {value[:12]}, but this study began with "
-                f"{saved['facts'].get(name, '')[:12]}; "
+                f"{before[:12] if before else 'none'}; "
                 "restore what it was, or give the study a new name"
             )
 
@@ -163,7 +163,7 @@ def _saved(folder: Path) -> dict[str, Any] | None:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value)
+    text = "none" if value is None else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -24,6 +24,7 @@ from hpo.runners import Resources
 from hpo.runners.machine import cores
 from hpo.schedulers import PbtConfig
 from hpo.space import Params
+from hpo.study import adapted
 from hpo.study.devices import settle
 from hpo.study.folder import SAVED
 from hpo.study.forecast import Forecast, Job, Limits, Look, Proposals, Slots, forecast, makespan
@@ -73,6 +74,7 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
     pace, untimed = None, UNPROBED
     if timed and (pace := pace_of(past.finished, ladder, train, validation)) is None:
         pace, untimed = _probe(config, prepared, batches, slots, resources.gpus, screen)
+    head = config.task.head
     shape = _Shape(train, validation, ladder, pace)
     jobs = [shape.job(params, is_baseline=origin == BASELINE) for origin, params in assignments]
     course = _Course(config, ladder, jobs, Slots(slots, OPENING, pace.start) if pace else Slots(slots))
@@ -80,7 +82,7 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
     return Plan(
         document=config.document(),
         model=", ".join(own.pretrained.source for own in prepared.starts.values()),
-        parameters=max(map(footprint.parameters, prepared.folders)),
+        parameters=max(footprint.parameters(folder, head) for folder in prepared.folders),
         rows=rows,
         notes=(*prepared.splits.notes, *_unforeseen(config)),
         trials=None if course.is_open else future.trials,
@@ -96,8 +98,13 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
         fresh=course.fresh(future),
         time=_time(course, pace, future, past, rows.get("test", 0)) if pace else None,
         untimed=untimed,
-        disk=_disk(config, max(map(footprint.checkpoint_bytes, prepared.folders)), slots),
-        memory=_memory(prepared, pace, batches[-1]),
+        disk=_disk(
+            config,
+            max(footprint.checkpoint_bytes(folder, head) for folder in prepared.folders),
+            slots,
+            adapted=len(adapted.names(config, (params for _, params in assignments))),
+        ),
+        memory=_memory(prepared, head, pace, batches[-1]),
         exists=past.exists,
         finished=len(past.finished),
     )
@@ -275,9 +282,9 @@ def _time(course: _Course, pace: Pace, future: Forecast, past: Past, test_rows: 
     )
 
 
-def _disk(config: StudyConfig, checkpoint: int, slots: int) -> Disk:
+def _disk(config: StudyConfig, checkpoint: int, slots: int, *, adapted: int) -> Disk:
     """The best few within `max_bytes`, one of them at least, and the default configuration's; while leaders are
-    confirmed, the best fresh run of each as well."""
+    confirmed, the best fresh run of each as well. adapted: models that the stage before makes."""
     baseline = any(origin == BASELINE for origin, _ in config.first_points())
     within = max(1, config.checkpoints.max_bytes // checkpoint)
     fresh = config.confirm.top if config.confirm else 0
@@ -293,14 +300,15 @@ def _disk(config: StudyConfig, checkpoint: int, slots: int) -> Disk:
         config.storage,
         3 * checkpoint * scheduler.most_states(slots) if isinstance(scheduler, PbtConfig) else 0,
         4 * checkpoint * slots if config.checkpoints.every_minutes is not None else 0,
+        adapted * checkpoint,
     )
 
 
-def _memory(prepared: Prepared, pace: Pace | None, batch: int) -> Memory:
+def _memory(prepared: Prepared, head: str, pace: Pace | None, batch: int) -> Memory:
     estimates = []
     for own in prepared.starts.values():
         longest = int(Encoded.load(own.encoded.train).ragged["input_ids"].lengths.max())
-        estimates.append(footprint.trial_bytes(own.pretrained.folder, batch, longest))
+        estimates.append(footprint.trial_bytes(own.pretrained.folder, head, batch, longest))
     estimate = max(estimates)
     is_measured = pace is not None and pace.memory > 0 and len(estimates) == 1
     return Memory(pace.memory if pace and is_measured else estimate, _machine_bytes(), is_measured)

@@ -22,7 +22,7 @@ from hpo.study.teaching import Taught, teach
 from hpo.tasks import Task
 from hpo.training import pretrained
 from hpo.training.extended import extended
-from hpo.training.families import OF_THE_MODEL, positions_of
+from hpo.training.families import OF_THE_MODEL
 from hpo.training.hyperparameters import ADAPT
 from hpo.training.pretrained import Pretrained, Tokenizer
 from hpo.trial import Start, TrialObjective
@@ -214,10 +214,6 @@ def _stage(
     splits, dropped = without_texts(splits, adapt.task.layout, held_out, config.task.layout)
     encoded = {}
     for name, start in starts.items():
-        config_of = json.loads((start.pretrained.folder / "config.json").read_text("utf-8"))
-        if (most := positions_of(config_of)) is not None and adapt.task.max_length > most:
-            message = f"{adapt.task.max_length} tokens, but {name} has {most} positions; lower it"
-            raise ConfigError([Problem("stages.adapt.task.max_length", message)])
         _refuse_inert(config, start.pretrained.folder, name, adapt.task, ADAPT)
         encoded[name] = _encode(adapt.task, splits, (), start.tokenizer, cache / "encoded", screen)
     screen.say(f"adapt     {' · '.join(f'{record.split} {record.rows:,}' for record in splits.records)} rows")

@@ -70,7 +70,7 @@ def _folder(config: StudyConfig, name: str, temporary: Path) -> tuple[Path, str]
 def _order(config: StudyConfig, teacher: Model, labels: Sequence[str]) -> Array | None:
     """Where the teacher has our labels, one after the other."""
     own, task = config.task, teacher.task
-    if (task.type, task.target, len(task.asked)) != (own.type, own.target, len(own.asked)):
+    if (task.type, task.learns, len(task.asked)) != (own.type, own.learns, len(own.asked)):
         raise ModelError(
             f"model.teacher: {config.model.teacher} is {task.noun} of {len(task.asked)} columns, and this study is "
             f"{own.noun} of {len(own.asked)}; name a teacher of the same task"

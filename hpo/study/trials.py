@@ -9,6 +9,7 @@ from typing import Literal
 
 from hpo.objectives import COSTS, NO_LIMITS, Limits
 from hpo.records import AGAIN, BASELINE, Report, TrialDropped, TrialFinished, TrialRecord, TrialStarted
+from hpo.study.folder import STAGE_DATA
 from hpo.study.population import METRICS
 from hpo.study.retries import Rows
 from hpo.training.hyperparameters import in_effect
@@ -115,14 +116,15 @@ def with_weights(best_first: Sequence[TrialRecord]) -> tuple[TrialRecord, str | 
 
 
 def started_event(record: TrialRecord, tags: Mapping[str, str]) -> TrialStarted:
-    """`params` are all that the trial trains with: its own, and the defaults of the others."""
+    """`params` are all that the trial trains with: its own, and the defaults of the others. tags: facts of the study,
+    which say whether it has a stage before."""
     seeds = {"hpo.seed_init": str(record.seeds.init), "hpo.seed_order": str(record.seeds.order)}
     return TrialStarted(
         time=time.time(),
         number=record.number,
         replicate=record.replicate,
         origin=record.origin,
-        params=in_effect(record.params),
+        params=in_effect(record.params, staged=f"hpo.{STAGE_DATA}" in tags),
         tags={**tags, **seeds},
     )
 

@@ -6,11 +6,14 @@ Numpy, never torch. Importing this room is light: what is heavy is imported by t
     reading.py      what tasks share
     long_texts.py   what is read of texts that are too long
     metrics.py      metrics of one value a row, and how any metric goes through `evaluate`
+    whole_words.py  texts as tokens that know their words
+    next_sentence.py  the second half of a text, or that of another one
     entities.py     entities of tags, and their metrics
     labelling.py    metrics of many labels a row
     classes.py      where a classifier goes wrong, and whether its probabilities can be believed
     mistakes.py     the rows that are answered worst, for people to read
     calibration.py  the temperature that mends probabilities
+    writing.py      how near a written text comes to the right one
     squad.py        the best answer of many windows, and how answers are scored
 """
 
@@ -18,13 +21,14 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from hpo.tasks.contract import TaskContract, described, settled
+from hpo.tasks.contract import TaskContract, as_asked, described, settled
 from hpo.tasks.masked_lm import MaskedLm
 from hpo.tasks.multi_label import MultiLabel
 from hpo.tasks.multiple_choice import MultipleChoice
 from hpo.tasks.question_answering import QuestionAnswering
 from hpo.tasks.relation_classification import RelationClassification
 from hpo.tasks.sequence_classification import SequenceClassification
+from hpo.tasks.sequence_to_sequence import SequenceToSequence
 from hpo.tasks.token_classification import TokenClassification
 
 Task: TypeAlias = Annotated[
@@ -34,7 +38,8 @@ Task: TypeAlias = Annotated[
     | QuestionAnswering
     | MultipleChoice
     | RelationClassification
-    | MaskedLm,
+    | MaskedLm
+    | SequenceToSequence,
     Field(discriminator="type"),
 ]
 
@@ -45,9 +50,11 @@ __all__ = [
     "QuestionAnswering",
     "RelationClassification",
     "SequenceClassification",
+    "SequenceToSequence",
     "Task",
     "TaskContract",
     "TokenClassification",
+    "as_asked",
     "described",
     "settled",
 ]

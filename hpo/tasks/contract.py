@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from hpo.encoded import Array, Encoded
     from hpo.records import Breakdown, Mistakes, Usage
 
-Target: TypeAlias = Literal["class", "number", "classes", "span", "masked"]
+Target: TypeAlias = Literal["class", "number", "classes", "span", "masked", "text"]
 """What the loss compares. class: one of the values of each output, with -100 where none counts. number: the output
 itself. classes: each value by itself, yes or no. span: a first and a last token. masked: the tokens that were masked,
-whose outputs are summed up by row."""
+whose outputs are summed up by row. text: the tokens of another text, which the model writes."""
 
 Score: TypeAlias = "Callable[[Array, Array], float]"
 """(predictions (rows, ...), references (rows, ...)) of `evidence` -> the metric."""
@@ -80,17 +80,38 @@ class Tokenize(Protocol):
         ...
 
 
+class Feed(Protocol):
+    """Training rows that are fed otherwise at every step. rows: with their terms. share: of their tokens, those that
+    are masked."""
+
+    @property
+    def rows(self) -> "Encoded": ...
+
+    @property
+    def share(self) -> float: ...
+
+    def at(self, step: int) -> None:
+        """Told the number of steps done, before each one."""
+        ...
+
+    def __call__(self, encoded: "Encoded", features: "Array") -> "dict[str, Array]":
+        """As `collate`; for other rows than `rows` just that."""
+        ...
+
+
 class TaskContract(Protocol):
     """One member of the union. type: its name in a space file. head: a class of transformers. pipeline: of
     transformers, by which MLflow serves it; None where this program serves it itself. tuned: fields that are found on
     the validation rows where they are None. markers: tokens that a model's vocabulary has to have beside its own."""
 
-    head: ClassVar[str]
     tuned: ClassVar[tuple[str, ...]]
     markers: ClassVar[tuple[str, ...]]
 
     @property
     def type(self) -> str: ...
+
+    @property
+    def head(self) -> str: ...
 
     @property
     def pipeline(self) -> str | None: ...
@@ -109,7 +130,7 @@ class TaskContract(Protocol):
         ...
 
     @property
-    def target(self) -> Target: ...
+    def learns(self) -> Target: ...
 
     @property
     def layout(self) -> Layout:
@@ -153,6 +174,11 @@ class TaskContract(Protocol):
 
     def collate(self, encoded: "Encoded", features: "Array", pad_id: int) -> "dict[str, Array]":
         """One batch of the model's inputs, padded; `labels` as the loss takes them, where there are any."""
+        ...
+
+    def fed(self, encoded: "Encoded", pad_id: int, share: float, seed: int) -> "Feed | None":
+        """Training rows that are fed otherwise at every step, None where they stay what they are. share: of the tokens,
+        those that are masked. seed: of all that is drawn."""
         ...
 
     def compute_metrics(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> dict[str, float]:
@@ -226,3 +252,9 @@ def settled(task: Task_, values: Mapping[str, Any]) -> Task_:
     tuned: tuple[str, ...] = getattr(type(task), "tuned", ())
     found = {name: values[name] for name in tuned if getattr(task, name) is None and values.get(name) is not None}
     return task.model_copy(update=found)
+
+
+def as_asked(task: Task_) -> Task_:
+    """The task as people ask it: its fields `for_training`, where it has such, at their defaults."""
+    fields: tuple[str, ...] = getattr(type(task), "for_training", ())
+    return task.model_copy(update={name: type(task).model_fields[name].default for name in fields})

@@ -1,21 +1,24 @@
 """Masked words of plain texts: what a model is pretrained with (Devlin et al. 2019, 3.1), here on texts of one's own.
 
-Whole words are masked. There is no next-sentence objective: it did not help where it was left out (Liu et al. 2019,
-RoBERTa, 4.2). Must not know models: they are asked for the masked places only, and answer a row with three sums.
+Whole words are masked. With `next_sentence` a model is also asked whether the second half of a text is its own: off by
+default, as it did not help where it was left out (Liu et al. 2019, RoBERTa, 4.2). Must not know models: they are asked
+for the masked places only, and answer a row with sums.
 """
 
-import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from hpo.columns import Column, Layout
+from hpo.errors import DataError
 from hpo.tasks import reading
 from hpo.tasks.contract import LABELLED, Answers, Score, Target, Tokenize
+from hpo.tasks.next_sentence import UNKNOWN, joined, pairs
 from hpo.tasks.reading import Length, Name
+from hpo.tasks.whole_words import Read, read
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,13 +28,13 @@ if TYPE_CHECKING:
     from hpo.records import Breakdown, Usage
 
 METRICS = ("perplexity", "accuracy")
+NEXT = "next_sentence_accuracy"
 IGNORED = -100
 """The label of a token that is not asked for."""
 
 SHARE = 0.15
 """Of the tokens of a row, masked where rows are compared: the same whatever a trial trains with."""
 
-_WORD = re.compile(r"\w")
 _MOST = 50.0
 """Nats a token; beyond, a perplexity has no meaning, and soon no number."""
 
@@ -41,30 +44,42 @@ class MaskedLm(BaseModel):
 
     text: a column of texts, which need no labels. max_length: tokens, [CLS] and [SEP] included; what is behind them is
     cut off. Training rows are masked anew at every step, by the seed of the trial, in the share `mlm_probability`, a
-    hyperparameter. All others are masked once, 15 % of their tokens.
+    hyperparameter. All others are masked once, 15 % of their tokens. next_sentence: half of the texts are read with the
+    second half of another one, and the model says which; for models that were pretrained with such a head.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    head: ClassVar[str] = "AutoModelForMaskedLM"
     pipeline: ClassVar[str | None] = None
     tuned: ClassVar[tuple[str, ...]] = ()
+    for_training: ClassVar[tuple[str, ...]] = ("next_sentence",)
     markers: ClassVar[tuple[str, ...]] = ()
 
     type: Literal["masked-lm"] = "masked-lm"
     text: Name = "text"
     max_length: Length = 128
+    next_sentence: bool = False
+
+    @model_validator(mode="after")
+    def _has_room_for_two(self) -> Self:
+        if self.next_sentence and self.max_length < 8:
+            raise ValueError(f"max_length={self.max_length} has no room for two sentences; raise it to 8 at least")
+        return self
+
+    @property
+    def head(self) -> str:
+        return "AutoModelForPreTraining" if self.next_sentence else "AutoModelForMaskedLM"
 
     @property
     def noun(self) -> str:
-        return "a masked language model"
+        return "a masked language model" + (" with a next sentence" if self.next_sentence else "")
 
     @property
     def inert(self) -> frozenset[str]:
         return LABELLED | frozenset({"loss", "focal_gamma", "label_smoothing_factor", "classifier_dropout"})
 
     @property
-    def target(self) -> Target:
+    def learns(self) -> Target:
         return "masked"
 
     @property
@@ -78,7 +93,7 @@ class MaskedLm(BaseModel):
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        return METRICS
+        return (*METRICS, NEXT) if self.next_sentence else METRICS
 
     @property
     def default_metric(self) -> str:
@@ -102,58 +117,61 @@ class MaskedLm(BaseModel):
     def encode(self, table: "pa.Table", labels: Sequence[str], tokenize: Tokenize) -> "Encoded":
         """Ragged input_ids; in their order `words`, the word of each token, -1 for special ones; `masked`, the ids as
         they are fed where rows are compared; labels, -100 where no answer counts. Flat `special`, (rows, 2): the id of
-        the mask, the size of the vocabulary; `cut`, whether the text goes on; terms: masked tokens."""
+        the mask, the size of the vocabulary; `cut`, whether the text goes on; terms: masked tokens. Of pairs ragged
+        token_type_ids, flat `next`: the class of what stands second."""
         import numpy as np
 
         from hpo.encoded import Encoded, Ragged
 
-        ids: list[list[int]] = []
-        words: list[Array] = []
-        ends: list[int] = []
         texts: list[str] = table[self.text].to_pylist()
-        for start in range(0, len(table), reading.BLOCK):
-            block = texts[start : start + reading.BLOCK]
-            found = tokenize.aligned(block, self.max_length)
-            ids += found["input_ids"]
-            for text, starts, own_ends in zip(block, found["starts"], found["ends"], strict=True):
-                words.append(_words(text, starts, own_ends))
-                ends.append(len(text.rstrip()) - max(0, *own_ends))
-        tokens, offsets = Ragged.of(ids), Ragged.of(ids).offsets
-        numbered = np.concatenate(words) if words else np.zeros(0, np.int32)
-        special = np.tile(np.array([tokenize.mask_id, tokenize.size], np.int64), (len(ids), 1))
+        rows, follows = self._read(texts, tokenize)
+        tokens = Ragged.of([row.ids for row in rows])
+        offsets = tokens.offsets
+        numbered = np.concatenate([row.words for row in rows]) if rows else np.zeros(0, np.int32)
+        special = np.tile(np.array([tokenize.mask_id, tokenize.size], np.int64), (len(rows), 1))
         ragged = {"input_ids": tokens, "words": Ragged(numbered, offsets)}
-        plain = Encoded(ragged, {"special": special, "cut": (np.array(ends) > 0).astype(np.int64)})
+        flat = {"special": special, "cut": np.array([row.goes_on for row in rows], np.int64)}
+        if follows is not None:
+            types = [np.zeros(len(row.ids), np.int32) if row.types is None else row.types for row in rows]
+            ragged["token_type_ids"] = Ragged(np.concatenate(types).astype(np.int32), offsets)
+            flat["next"] = follows
+        plain = Encoded(ragged, flat)
         drawn = [draw(plain, row, SHARE, zlib.crc32(tokens[row].tobytes())) for row in range(len(plain))]
         masked = Ragged(np.concatenate([own for own, _ in drawn]).astype(np.int32), offsets)
         truth = Ragged(np.concatenate([own for _, own in drawn]), offsets)
         return Encoded({**ragged, "masked": masked, "labels": truth}, {**plain.flat, "terms": budgets(plain, SHARE)})
 
     def notes(self, encoded: "Encoded") -> tuple[str, ...]:
-        cut = int(encoded.flat["cut"].sum())
-        if not cut:
-            return ()
-        return (
-            f"{cut:,} of {len(encoded):,} texts are longer than {self.max_length} tokens, and cut (task.max_length)",
-        )
+        found, of = [], f"of {len(encoded):,} texts are"
+        if cut := int(encoded.flat["cut"].sum()):
+            found.append(f"{cut:,} {of} longer than {self.max_length} tokens, and cut (task.max_length)")
+        if alone := int((encoded.flat.get("next", encoded.flat["cut"][:0]) == UNKNOWN).sum()):
+            found.append(f"{alone:,} {of} one sentence, behind which nothing can stand")
+        return tuple(found)
 
     def collate(self, encoded: "Encoded", features: "Array", pad_id: int) -> "dict[str, Array]":
         """One batch, masked as the file has it: input_ids, attention_mask, labels (len(features), longest of them),
-        int64; `places` (masked tokens,): where they are among all of the block, row by row."""
+        int64; `places` (masked tokens,): where they are among all of the block, row by row. Of pairs token_type_ids as
+        well, and in the first place of a row's labels -1 - the class of what stands second."""
         ids = encoded.ragged["masked"].padded(features, pad_id)
         return _batch(ids, encoded.ragged["labels"].padded(features, IGNORED), encoded, features)
 
+    def fed(self, encoded: "Encoded", pad_id: int, share: float, seed: int) -> "Drawn":
+        return Drawn.of(self, encoded, pad_id, share, seed)
+
     def compute_metrics(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> dict[str, float]:
-        """outputs: (rows, 3): nats, how many tokens were masked, how many of them came first."""
+        """outputs: (rows, 3): nats, how many tokens were masked, how many of them came first; of pairs (rows, 6), with
+        nats, 0 or 1 for asked, 0 or 1 for right, of what stands second."""
         import numpy as np
 
         if not np.isfinite(outputs).all():
-            return dict.fromkeys(METRICS, float("nan"))
-        return {name: self.plain(name)(outputs, outputs) for name in METRICS}
+            return dict.fromkeys(self.metric_names, float("nan"))
+        return {name: self.plain(name)(outputs, outputs) for name in self.metric_names}
 
     def evidence(
         self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], metric: str
     ) -> "tuple[Array, Array]":
-        """(rows, 3) as they are; (rows, 2): how many tokens were masked, and the sum of their ids: models with other
+        """Outputs as they are; (rows, 2): how many tokens were masked, and the sum of their ids: models with other
         vocabularies are asked for something else, and can't be compared."""
         import numpy as np
 
@@ -165,7 +183,10 @@ class MaskedLm(BaseModel):
         def score(predictions: "Array", references: "Array") -> float:
             import numpy as np
 
-            nats, count, first = predictions.astype(np.float64).sum(axis=0)
+            sums = predictions.astype(np.float64).sum(axis=0)
+            if metric == NEXT:
+                return float(sums[5] / max(1.0, sums[4]))
+            nats, count, first = sums[:3]
             if metric == "accuracy":
                 return float(first / max(1.0, count))
             return float(np.exp(min(nats / max(1.0, count), _MOST)))
@@ -174,6 +195,20 @@ class MaskedLm(BaseModel):
 
     def breakdown(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> "Breakdown | None":
         return None
+
+    def _read(self, texts: Sequence[str], tokenize: Tokenize) -> "tuple[list[Read], Array | None]":
+        """Each text as it is masked; of pairs (rows,), what stands second. DataError where there are no pairs."""
+        if not self.next_sentence:
+            return read(texts, self.max_length, tokenize), None
+        firsts, seconds, follows = pairs(texts)
+        if len(texts) and (follows == UNKNOWN).all():
+            raise DataError(
+                f"the column {self.text!r} has no text of two sentences, so nothing stands second; "
+                "remove next_sentence, or give longer texts"
+            )
+        both = zip(*(read(own, self.max_length, tokenize) for own in (firsts, seconds)), follows, strict=True)
+        rows = [first if one == UNKNOWN else joined(first, second, self.max_length) for first, second, one in both]
+        return rows, follows
 
     def usage(self, labels: Sequence[str]) -> "Usage":
         from hpo.records import Usage
@@ -199,22 +234,22 @@ class Drawn:
     """Training rows, masked anew at every step. A row at a step is masked in one way, whatever stands beside it, so a
     training that is cut off and goes on sees what it would have seen.
 
-    rows: with their terms by `probability`. seed: of the trial. step: set before each one.
+    rows: with their terms by `share`. seed: of the trial. step: set before each one.
     """
 
     task: MaskedLm
     rows: "Encoded"
     pad_id: int
-    probability: float
+    share: float
     seed: int
     step: int = 0
 
     @classmethod
-    def of(cls, task: MaskedLm, encoded: "Encoded", pad_id: int, probability: float, seed: int) -> "Drawn":
+    def of(cls, task: MaskedLm, encoded: "Encoded", pad_id: int, share: float, seed: int) -> "Drawn":
         from hpo.encoded import Encoded
 
-        rows = Encoded(encoded.ragged, {**encoded.flat, "terms": budgets(encoded, probability)})
-        return cls(task, rows, pad_id, probability, seed)
+        rows = Encoded(encoded.ragged, {**encoded.flat, "terms": budgets(encoded, share)})
+        return cls(task, rows, pad_id, share, seed)
 
     def at(self, step: int) -> None:
         self.step = step
@@ -226,7 +261,7 @@ class Drawn:
         ids = encoded.ragged["input_ids"].padded(features, self.pad_id)
         truth = encoded.ragged["labels"].padded(features, IGNORED)
         for place, row in enumerate(features):
-            fed, wanted = draw(encoded, int(row), self.probability, self.seed, self.step, int(row))
+            fed, wanted = draw(encoded, int(row), self.share, self.seed, self.step, int(row))
             ids[place, : len(fed)], truth[place, : len(fed)] = fed, wanted
         return _batch(ids, truth, encoded, features)
 
@@ -279,20 +314,9 @@ def _batch(ids: "Array", truth: "Array", encoded: "Encoded", features: "Array") 
 
     lengths = encoded.ragged["input_ids"].lengths_of(features)
     mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
-    return {"input_ids": ids, "attention_mask": mask, "labels": truth, "places": np.flatnonzero(truth >= 0)}
-
-
-def _words(text: str, starts: Sequence[int], ends: Sequence[int]) -> "Array":
-    """The number of the word of each token, -1 for special ones. A token goes on with the word before it where letters
-    or digits meet without anything between them."""
-    import numpy as np
-
-    numbers = np.full(len(starts), -1, np.int32)
-    word, before = -1, -1
-    for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        if start < 0 or end <= start:
-            continue
-        goes_on = start == before and bool(_WORD.match(text[start]) and _WORD.match(text[start - 1]))
-        word += not goes_on
-        numbers[place], before = word, end
-    return numbers
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": truth, "places": np.flatnonzero(truth >= 0)}
+    if "next" in encoded.flat:
+        batch["token_type_ids"] = encoded.ragged["token_type_ids"].padded(features, 0)
+        follows = encoded.flat["next"][features]
+        truth[:, 0] = np.where(follows == UNKNOWN, IGNORED, -1 - follows)
+    return batch

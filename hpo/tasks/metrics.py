@@ -55,6 +55,7 @@ def together(
     """All that `function(predictions, references, **options)` says, through `evaluate` or `plainly`.
 
     value: the type of a prediction and of a reference: `int64` for one a row, `[int64]` for a list a row, and so on.
+    Texts are lists of Python's own.
     """
     if _is_plain.get():
         found = function(_typed(predictions, value), _typed(references, value), **options)
@@ -152,7 +153,7 @@ def _named(name: str) -> Callable[[Any, Any], Mapping[str, float]]:
 
 def _typed(column: Any, value: str) -> Any:
     """As `evaluate` hands it on."""
-    return column if value == "[string]" else np.asarray(column, value.strip("[]"))
+    return column if "string" in value else np.asarray(column, value.strip("[]"))
 
 
 @functools.cache

@@ -73,7 +73,7 @@ class MultiLabel(BaseModel):
         return reading.NOT_MASKED | frozenset({"label_smoothing_factor"}) | ONE_CLASS
 
     @property
-    def target(self) -> Target:
+    def learns(self) -> Target:
         return "classes"
 
     @property
@@ -139,6 +139,9 @@ class MultiLabel(BaseModel):
         float32."""
         batch = reading.padded(encoded, features, pad_id)
         return batch | ({"labels": encoded.flat["labels"][features]} if "labels" in encoded.flat else {})
+
+    def fed(self, encoded: "Encoded", pad_id: int, share: float, seed: int) -> None:
+        """Rows stay what they are."""
 
     def compute_metrics(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> dict[str, float]:
         """All metrics; and the threshold, where it was tuned on these rows. outputs: (rows, labels)."""

@@ -59,7 +59,7 @@ class MultipleChoice(BaseModel):
         return reading.NOT_MASKED | ONE_CLASS | WHOLE_TEXTS
 
     @property
-    def target(self) -> Target:
+    def learns(self) -> Target:
         return "class"
 
     @property
@@ -141,6 +141,9 @@ class MultipleChoice(BaseModel):
                 batch[name] = np.full(mask.shape, fill, np.int64)
                 batch[name][mask] = encoded.ragged[name].take(features).values
         return batch | ({"labels": encoded.flat["labels"][features]} if "labels" in encoded.flat else {})
+
+    def fed(self, encoded: "Encoded", pad_id: int, share: float, seed: int) -> None:
+        """Rows stay what they are."""
 
     def compute_metrics(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> dict[str, float]:
         """accuracy. outputs: (rows, choices)."""

@@ -84,7 +84,7 @@ class QuestionAnswering(BaseModel):
         return reading.NOT_MASKED | of_classes | ONE_CLASS | WHOLE_TEXTS
 
     @property
-    def target(self) -> Target:
+    def learns(self) -> Target:
         return "span"
 
     @property
@@ -173,6 +173,9 @@ class QuestionAnswering(BaseModel):
         (len(features), 3), int64."""
         batch = reading.padded(encoded, features, pad_id)
         return batch | ({"labels": encoded.flat["labels"][features]} if "labels" in encoded.flat else {})
+
+    def fed(self, encoded: "Encoded", pad_id: int, share: float, seed: int) -> None:
+        """Rows stay what they are."""
 
     def compute_metrics(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> dict[str, float]:
         """exact_match and f1 over rows, from 0 to 1; and the threshold, where it was tuned on these rows.

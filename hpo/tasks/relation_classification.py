@@ -71,7 +71,7 @@ class RelationClassification(BaseModel):
         return self._classes.inert | (WHOLE_TEXTS - {"distillation_weight", "distillation_temperature"})
 
     @property
-    def target(self) -> Target:
+    def learns(self) -> Target:
         return "class"
 
     @property
@@ -131,6 +131,9 @@ class RelationClassification(BaseModel):
     def collate(self, encoded: "Encoded", features: "Array", pad_id: int) -> "dict[str, Array]":
         """One batch: input_ids, attention_mask (len(features), longest of them), labels (len(features),), int64."""
         return self._classes.collate(encoded, features, pad_id)
+
+    def fed(self, encoded: "Encoded", pad_id: int, share: float, seed: int) -> None:
+        """Rows stay what they are."""
 
     def compute_metrics(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> dict[str, float]:
         """As for a classification. outputs: (rows, classes)."""

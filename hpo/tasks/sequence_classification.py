@@ -102,7 +102,7 @@ class SequenceClassification(BaseModel):
         return reading.NOT_MASKED | of_classes if self.is_regression else reading.NOT_MASKED
 
     @property
-    def target(self) -> Target:
+    def learns(self) -> Target:
         return "number" if self.is_regression else "class"
 
     @property
@@ -202,6 +202,9 @@ class SequenceClassification(BaseModel):
         labels (len(features),)."""
         batch = reading.padded(encoded, features, pad_id)
         return batch | ({"labels": encoded.flat["labels"][features]} if "labels" in encoded.flat else {})
+
+    def fed(self, encoded: "Encoded", pad_id: int, share: float, seed: int) -> None:
+        """Rows stay what they are."""
 
     def compute_metrics(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> dict[str, float]:
         """All metrics of `metric_names` over all rows; `f1` of two classes only. outputs: (rows, classes) or (rows, 1).

@@ -68,7 +68,7 @@ class TokenClassification(BaseModel):
         return reading.NOT_MASKED | (ONE_CLASS - {"class_weights"}) | WHOLE_TEXTS
 
     @property
-    def target(self) -> Target:
+    def learns(self) -> Target:
         return "class"
 
     @property
@@ -175,6 +175,9 @@ class TokenClassification(BaseModel):
         batch = reading.padded(encoded, features, pad_id)
         labels = encoded.ragged.get("labels")
         return batch | ({"labels": labels.padded(features, IGNORED)} if labels is not None else {})
+
+    def fed(self, encoded: "Encoded", pad_id: int, share: float, seed: int) -> None:
+        """Rows stay what they are."""
 
     def compute_metrics(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> dict[str, float]:
         """Of entities f1, precision and recall; of tags accuracy. outputs: (tokens, classes)."""

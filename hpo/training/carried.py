@@ -19,8 +19,10 @@ def carry_on(checkpoint: Path, source: Path) -> None:
     missing = {name: part for name, part in before.items() if name not in own and f"{prefix}{name}" not in own}
     if not missing:
         return
+    tied = _tied(checkpoint)
     is_bare = not any(name.startswith(prefix) for name in before) if prefix else False
     added = {f"{prefix}{name}" if is_bare else name: part for name, part in missing.items()}
+    added = {name: part for name, part in added.items() if name not in tied}  # it would be of before
     save_tensors(own | added, checkpoint / _WEIGHTS, {"format": "pt"})
     manifest = read_manifest(checkpoint)
     files = {**manifest.files, _WEIGHTS: sha256(checkpoint / _WEIGHTS)}
@@ -29,6 +31,17 @@ def carry_on(checkpoint: Path, source: Path) -> None:
         file.write(written.model_dump_json(indent=2))
         file.flush()
         os.fsync(file.fileno())
+
+
+def _tied(checkpoint: Path) -> set[str]:
+    """Names that such a model takes from others: a checkpoint has them once."""
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
+    kind = getattr(transformers, config.architectures[0])
+    with torch.device("meta"):
+        return set(kind(config).all_tied_weights_keys)
 
 
 def _prefix(own: set[str], before: set[str]) -> str:

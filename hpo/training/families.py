@@ -19,6 +19,18 @@ ROBERTAS = frozenset(
 )
 """Model types whose first token has position 2: the last two of max_position_embeddings are not for tokens."""
 
+WRITER = "EncoderDecoderModel"
+"""The class of a model that reads one text and writes another."""
+
+HEADS: Mapping[str, frozenset[str]] = {
+    "AutoModelForPreTraining": frozenset({"bert", "ernie", "megatron-bert", "mobilebert"}),
+    WRITER: frozenset({"bert", "camembert", "roberta", "xlm-roberta"}),
+}
+"""Heads that not every kind of encoder has -> the model types that have them."""
+
+ASKS_FOR_A_HEAD = ("next_sentence",)
+"""Fields of tasks that ask for such a head, where the task has another one without them."""
+
 _LIKE_BERT = ROBERTAS | {"bert", "big_bird", "convbert", "electra", "ernie", "mobilebert", "roc_bert"}
 """Model types whose configuration class has all three, written in config.json or not."""
 
@@ -51,7 +63,8 @@ def fields_of(config: Mapping[str, Any], dropout: str) -> tuple[str, ...]:
 
 
 def positions_of(config: Mapping[str, Any]) -> int | None:
-    """How many tokens a model of such a `config.json` takes; None where it does not say."""
+    """How many tokens a model of such a `config.json` takes; None where it does not say. Of two halves, the first."""
+    config = config.get("encoder", config)
     positions = config.get("max_position_embeddings")
     if not isinstance(positions, int):
         return None

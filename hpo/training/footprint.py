@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+from hpo.training.families import WRITER
 from hpo.training.pretrained import TOKENIZER_FILES
 
 LIBRARIES = 700_000_000
@@ -17,26 +18,37 @@ PER_HIDDEN = 68
 without the attention matrix, which fused attention does not keep), twice that in float32."""
 
 
-def parameters(folder: Path) -> int:
-    """Of the pretrained model, counted in the header of model.safetensors (8 bytes of length, then JSON)."""
+def parameters(folder: Path, head: str) -> int:
+    """Of a model with the class `head` that starts from `folder`, without what is new in a head. Counted in the header
+    of model.safetensors (8 bytes of length, then JSON); a model of two halves has them twice, and in the layers of the
+    second a second attention."""
     with (folder / "model.safetensors").open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    own: int = sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    if head != WRITER:
+        return own
+    hidden, layers = _sizes(folder)
+    return 2 * own + layers * (4 * hidden * hidden + 6 * hidden)
 
 
-def checkpoint_bytes(folder: Path) -> int:
-    """Of one checkpoint of a model that starts from `folder`: float32 weights and the tokenizer's files."""
+def checkpoint_bytes(folder: Path, head: str) -> int:
+    """Of one checkpoint of such a model: float32 weights and the tokenizer's files."""
     tokenizer = {path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)}
-    return 4 * parameters(folder) + sum(path.stat().st_size for path in tokenizer)
+    return 4 * parameters(folder, head) + sum(path.stat().st_size for path in tokenizer)
 
 
-def trial_bytes(folder: Path, batch: int, length: int) -> int:
+def trial_bytes(folder: Path, head: str, batch: int, length: int) -> int:
     """Estimated peak memory of a process that trains with batches of (batch, length) tokens."""
+    hidden, layers = _sizes(folder)
+    activations = PER_HIDDEN * batch * length * hidden * layers
+    return LIBRARIES + PER_PARAMETER * parameters(folder, head) + activations
+
+
+def _sizes(folder: Path) -> tuple[int, int]:
+    """Hidden units, and layers."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     hidden = config.get("hidden_size", config.get("dim", 0))
-    layers = config.get("num_hidden_layers", config.get("n_layers", 0))
-    activations = PER_HIDDEN * batch * length * int(hidden) * int(layers)
-    return LIBRARIES + PER_PARAMETER * parameters(folder) + activations
+    return int(hidden), int(config.get("num_hidden_layers", config.get("n_layers", 0)))
 
 
 def peak_bytes() -> int:

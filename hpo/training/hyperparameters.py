@@ -146,9 +146,21 @@ BERT_PAPER_GRID = {
 """The grid of Devlin et al. 2019, appendix A.3: 18 points."""
 
 
-def in_effect(params: Mapping[str, Any]) -> dict[str, Any]:
+_OF_LABELS = frozenset({"loss", "label_smoothing_factor"})
+"""Hyperparameters that are always in effect, but not where words are masked."""
+
+
+def in_effect(params: Mapping[str, Any], *, staged: bool = False) -> dict[str, Any]:
     """All that a trial with `params` trains with: those, and the defaults of what is not among them; without what is
-    switched off, and what the model itself decides."""
+    switched off, and what the model itself decides. staged: the study adapts models first."""
+    own = _with_defaults(without_stage(params))
+    if not staged or params.get("adapt") is False:
+        return own
+    stage = _with_defaults({"mlm_probability": Hyperparameters().mlm_probability, **of_stage(params)})
+    return {**own, "adapt": True, **{f"{ADAPT}{name}": stage[name] for name in stage if name not in _OF_LABELS}}
+
+
+def _with_defaults(params: Mapping[str, Any]) -> dict[str, Any]:
     whole = {name: value for name, value in Hyperparameters().model_dump().items() if value is not None} | {**params}
     idle = {"mlm_probability"} - {*params}  # of one task only
     idle |= {name for name, neutral in RECIPES.items() if name not in params and whole[name] == neutral}

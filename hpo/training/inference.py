@@ -11,8 +11,8 @@ from torch import nn
 
 from hpo.encoded import Array, Encoded
 from hpo.errors import ModelError
-from hpo.training import batches, device, masked
-from hpo.training.pretrained import FORBIDDEN, quiet
+from hpo.training import batches, device, masked, seq2seq
+from hpo.training.pretrained import FORBIDDEN, load_tokenizer, quiet
 
 EVAL_TOKENS = 1_024
 """Padded tokens a batch on a CPU: enough to fill its units, and activations stay in its caches (8,192 took 1.3 times as
@@ -28,7 +28,8 @@ Collate = Callable[[Encoded, Array], Mapping[str, Array]]
 def logits(
     model: nn.Module, encoded: Encoded, collate: Collate, where: torch.device, *, bf16: bool | None = None
 ) -> Array:
-    """(features, outputs) float32; of masked words the sums of `masked.by_row`; of a model that answers for each token
+    """(features, outputs) float32; of masked words the sums of `masked.by_row`; of a model that writes what
+    `seq2seq.write` says; of a model that answers for each token
     (tokens, outputs), without padding, in the order of `input_ids.values`. The same rows give the same answer whatever
     the model did before."""
     model.eval()
@@ -41,9 +42,10 @@ def logits(
         inputs = to_tensors(collate(encoded, rows), where)
         labels = inputs.pop("labels", None)
         with torch.inference_mode(), context:
-            said = outputs_of(model(**inputs)).float()
-            answers.append(said if labels is None or masked.PLACES not in inputs else masked.by_row(said, labels))
+            answers.append(_said(model, inputs, labels))
         order.append(rows)
+    if seq2seq.writes(model):
+        answers = seq2seq.as_wide(answers)
     if answers[0].ndim == 2:
         found = torch.cat(answers).cpu().numpy()  # one wait for the device
         result = np.empty((len(encoded), *found.shape[1:]), np.float32)
@@ -57,12 +59,21 @@ def logits(
     return by_token
 
 
+def _said(model: nn.Module, inputs: dict[str, torch.Tensor], labels: torch.Tensor | None) -> torch.Tensor:
+    if seq2seq.writes(model):
+        return seq2seq.write(model, inputs, labels)
+    said = outputs_of(model(**inputs)).float()
+    return said if labels is None or masked.PLACES not in inputs else masked.by_row(said, labels)
+
+
 def outputs_of(answer: Any) -> torch.Tensor:
     """What a head says, as one tensor: (rows, outputs) or (rows, length, outputs). Heads for spans of a text answer
-    with a score of the start and one of the end for each token."""
+    with a score of the start and one of the end for each token; those that BERT was pretrained with say two things."""
     if "logits" in answer:
         logits: torch.Tensor = answer.logits
         return logits
+    if "prediction_logits" in answer:
+        return masked.joined(answer.prediction_logits, answer.seq_relationship_logits)
     return torch.stack((answer.start_logits, answer.end_logits), -1)
 
 
@@ -94,8 +105,10 @@ def load(folder: Path, head: str, where: torch.device) -> nn.Module:
             f"{folder}: its weights can't be loaded ({said}); bring the folder back as `save_pretrained` wrote it, "
             "or name another model"
         ) from error
-    if head == masked.HEAD:
+    if head in masked.HEADS:
         masked.attach(model)
+    if head == seq2seq.HEAD:
+        seq2seq.attach(model, load_tokenizer(folder).inner)
     return model.to(where).eval()
 
 

@@ -6,7 +6,7 @@ Explicit PyTorch. Must not know Ray, MLflow, or why it is stopped: whoever pulls
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,9 +120,11 @@ class Training:
         return {"parameters": float(sum(part.numel() for part in parts)), "trainable_parameters": float(trained)}
 
     def copy_weights(self) -> dict[str, torch.Tensor]:
-        """Those of a plain model, as they are evaluated now, on the model's device: there a copy takes no time."""
+        """Those of a plain model, as they are evaluated now, on the model's device: there a copy takes no time. What is
+        tied to others by its kind, such as the outputs of a masked language model to its words, is there once."""
+        tied: Mapping[str, str] = getattr(self.model, "all_tied_weights_keys", {})
         with evaluating(self):
-            held = self.model.state_dict().items()
+            held = [(name, part) for name, part in self.model.state_dict().items() if name not in tied]
             own = [(name, part) for name, part in held if not any(recipe.is_own(name) for recipe in self.recipes)]
             return {name: part.detach().clone() for name, part in own}
 

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from hpo.training import masked
 from hpo.training.hyperparameters import Hyperparameters
 
 IGNORED = -100
@@ -15,7 +16,7 @@ IGNORED = -100
 _TINY = 1e-6
 """Below it the power's gradient overflows where gamma is below 1."""
 
-Target: TypeAlias = Literal["class", "number", "classes", "span", "masked"]
+Target: TypeAlias = Literal["class", "number", "classes", "span", "masked", "text"]
 """What labels are; the tasks say which, and mean the same."""
 
 
@@ -100,19 +101,46 @@ class SquaredError:
 
 @dataclass(frozen=True, slots=True)
 class MaskedCrossEntropy:
-    """Of the tokens that were masked (Devlin et al. 2019, 3.1)."""
+    """Of the tokens that were masked (Devlin et al. 2019, 3.1). Where it is asked whether a sentence follows, that of
+    the answer is added to the mean over tokens; each row's as often as it has masked tokens."""
 
     name: ClassVar[str | None] = None
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """logits: (1, masked tokens, vocabulary), labels: (rows, length) int64, -100 where no answer counts; returns
-        (masked tokens,) float32. Or the sums by row, (rows, 3), of `masked.by_row`: returns (rows,)."""
+        """logits: (1, masked tokens, vocabulary), or as `masked.joined` has them; labels: (rows, length) int64, -100
+        where no answer counts; returns (masked tokens,) float32, or (masked tokens + rows,). Or the sums by row, (rows,
+        3) or (rows, 6), of `masked.by_row`: returns (rows,)."""
+        if logits.dim() == 2:
+            return logits[:, 0] + (logits[:, 1] * logits[:, 3] if logits.shape[1] > 3 else 0.0)
+        words, follows = masked.nats(logits, labels)
+        return words if follows is None else torch.cat([words, follows * (labels >= 0).sum(1)])
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenCrossEntropy:
+    """Of the tokens of a text, each after the right ones before it."""
+
+    name: ClassVar[str] = "cross_entropy"
+    label_smoothing: float
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """logits: (rows, length, vocabulary), labels: (rows, length) int64, -100 where none counts; returns as many
+        numbers, float32. Or what `seq2seq.write` says, (rows, 2 + bytes): returns (rows,)."""
         if logits.dim() == 2:
             return logits[:, 0]
-        return functional.cross_entropy(logits[0].float(), labels[labels >= 0], reduction="none")
+        return CrossEntropy(self.label_smoothing)(logits, labels)
 
 
-Loss = CrossEntropy | Focal | BinaryCrossEntropy | BinaryFocal | SpanCrossEntropy | SquaredError | MaskedCrossEntropy
+Loss = (
+    CrossEntropy
+    | Focal
+    | BinaryCrossEntropy
+    | BinaryFocal
+    | SpanCrossEntropy
+    | SquaredError
+    | MaskedCrossEntropy
+    | WrittenCrossEntropy
+)
 
 
 def build_loss(hyper: Hyperparameters, target: Target) -> Loss:
@@ -125,6 +153,8 @@ def build_loss(hyper: Hyperparameters, target: Target) -> Loss:
             return SpanCrossEntropy()
         case "masked":
             return MaskedCrossEntropy()
+        case "text":
+            return WrittenCrossEntropy(hyper.label_smoothing_factor)
         case "classes":
             return BinaryFocal(hyper.focal_gamma) if is_focal else BinaryCrossEntropy()
         case "class":

@@ -12,10 +12,10 @@ from torch import nn
 
 from hpo.encoded import Array
 from hpo.errors import DeadParameterError
-from hpo.training import masked
+from hpo.training import masked, seq2seq
 from hpo.training.families import DROPOUTS, OF_THE_LAYERS, fields_of
 from hpo.training.hyperparameters import Hyperparameters
-from hpo.training.pretrained import quiet
+from hpo.training.pretrained import load_tokenizer, quiet
 
 _LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
 _SENTINEL = 0.123456789
@@ -41,18 +41,21 @@ class Starting:
         """A model on the CPU in fp32. The same seed gives the same head."""
         torch.manual_seed(seed)
         config = self._config(hyper)
+        if self.head == seq2seq.HEAD:
+            writer = seq2seq.build(config, self._weights)
+            seq2seq.attach(writer, self._tokenizer)
+            return writer
         weights = {name: part.clone() for name, part in self._weights.items()}  # the model takes them as its own
         # Attention is sdpa by default, and eager in classes that have none.
         model: nn.Module = self._class.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32)
-        if self.head == masked.HEAD:
+        if self.head in masked.HEADS:
             masked.attach(model)
         return model
 
     def dropouts(self, field: str, hyper: Hyperparameters) -> list[str]:
         """Names of the modules whose dropout `field` sets in this model, found by setting it to an odd value."""
         config = self._config(hyper)
-        for own in fields_of(config.to_dict(), field):
-            setattr(config, own, _SENTINEL)
+        _set(config, field, _SENTINEL)
         with torch.device("meta"):
             model = self._class._from_config(config)
         return [name for name, module in model.named_modules() if _SENTINEL in (_p(module), _functional(module))]
@@ -80,9 +83,15 @@ class Starting:
         return getattr(transformers, self.head)
 
     @cached_property
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(self.folder).inner
+
+    @cached_property
     def _class(self) -> Any:
         from transformers import AutoConfig
 
+        if self.head == seq2seq.HEAD:
+            return self._auto
         config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
         with torch.device("meta"):
             return type(self._auto.from_config(config))
@@ -97,20 +106,27 @@ class Starting:
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+        if self.head == seq2seq.HEAD:
+            config = seq2seq.config_of(config, self._tokenizer)
         for field, value in self.settings.items():
             setattr(config, field, value)
         for field in DROPOUTS:
             value = getattr(hyper, field)
             if value is None:
                 continue
-            own = fields_of(config.to_dict(), field)
-            if not own:
+            if not _set(config, field, value):
                 raise DeadParameterError(
                     f"{field}={value}: a {config.model_type} model has no such setting; leave it out of the space"
                 )
-            for name in own:
-                setattr(config, name, value)
         return config
+
+
+def _set(config: Any, dropout: str, value: float) -> bool:
+    """In a model's configuration, or in those of both halves; whether there is such a setting."""
+    found = [(part, own) for part in seq2seq.parts_of(config) for own in fields_of(part.to_dict(), dropout)]
+    for part, own in found:
+        setattr(part, own, value)
+    return bool(found)
 
 
 def dropout_of(module: nn.Module) -> float:
@@ -127,9 +143,7 @@ def set_dropout(model: nn.Module, modules: Iterable[str], field: str, value: flo
             there[name].p = value
         if _functional(there[name]) is not None:
             there[name].attention_dropout = value
-    config: Any = model.config
-    for own in fields_of(config.to_dict(), field):
-        setattr(config, own, value)
+    _set(model.config, field, value)
 
 
 def _p(module: Any) -> float | None:

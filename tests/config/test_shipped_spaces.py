@@ -36,7 +36,7 @@ NIGHTLY = "nightly_sst2"
 
 def test_all_of_glue_all_tasks_and_the_first_steps_ship():
     assert SPACES
-    first_steps = {"quickstart", "files_sst2", NIGHTLY, "mlm_texts", "adapt_then_classify"}
+    first_steps = {"quickstart", "files_sst2", NIGHTLY, "mlm_texts", "adapt_then_classify", "names"}
     wanted = {f"glue_{name}" for name in GLUE} | {*first_steps, *OTHER_TASKS}
     assert {path.stem for path in SPACES} >= wanted
     assert set(shipped()) == {path.stem for path in SPACES}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpo.data.docstrings import LIBRARIES, read_docstrings, sentence_of
+from hpo.data.docstrings import LIBRARIES, name_in_words, read_docstrings, sentence_of
 from hpo.data.source import Source
 from hpo.errors import DataError
 
@@ -15,8 +15,13 @@ COLUMNS = ("sentence", "library")
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    return read_docstrings(columns=COLUMNS, cache=tmp_path_factory.mktemp("cache"), announce=lambda words: None)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def source(cache: Path) -> Source:
+    return read_docstrings(columns=COLUMNS, cache=cache, announce=lambda words: None)
 
 
 def test_the_splits_are_balanced_and_share_no_sentence(source: Source) -> None:
@@ -66,8 +71,30 @@ def test_a_sentence_loses_its_markup_and_names(docstring: str, sentence: str | N
     assert sentence_of(docstring) == sentence
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("RandomForestClassifier", "random forest classifier"),
+        ("_fit_transform", "fit transform"),
+        ("read_JSON2", "read json 2"),
+        ("HTTPError", "http error"),
+        ("_", "_"),
+    ],
+)
+def test_a_name_is_told_in_words(name: str, words: str) -> None:
+    assert name_in_words(name) == words
+
+
+def test_every_sentence_has_the_name_of_what_it_describes(cache: Path, source: Source) -> None:
+    found = read_docstrings(columns=("sentence", "name"), cache=cache, announce=pytest.fail)
+    assert found.splits["test"].table["sentence"] == source.splits["test"].table["sentence"]
+    names = found.splits["test"].table["name"].to_pylist()
+    assert all(name.strip() for name in names)
+    assert len({*names}) > len(names) / 2
+
+
 def test_an_unknown_column_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no column 'label'; there are sentence, library"):
+    with pytest.raises(DataError, match="no column 'label'; there are sentence, library, name"):
         read_docstrings(columns=("sentence", "label"), cache=tmp_path, announce=pytest.fail)
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from encoders import ENCODERS
+from safetensors.torch import load_file, save_file
 from toys import TOYS
 
 from hpo.config import load
@@ -18,7 +20,8 @@ from hpo.errors import ConfigError
 from hpo.ledger.past import read_study
 from hpo.records import Seeds, TrialConfig
 from hpo.runners.inline import InlineRunner
-from hpo.study import driver
+from hpo.study import adapted, driver
+from hpo.training import inference
 from hpo.training.carried import carry_on
 from hpo.training.checkpoint import read_manifest, verify
 from hpo.training.hyperparameters import Hyperparameters
@@ -55,7 +58,7 @@ def adapting(films: Path) -> Path:
 def test_trials_with_the_same_values_of_the_stage_start_from_the_same_adapted_model(
     adapting: Path, inline: Any
 ) -> None:
-    done = inline("run", "--space", adapting)
+    done = inline("run", "--space", adapting, "--set", "checkpoints.keep=6")
     assert done.returncode == 0, done.stderr
     assert re.search(r"\d+ texts dropped from train: validation or test rows", done.stdout)
     study = adapting.parent / "studies" / "films"
@@ -69,12 +72,25 @@ def test_trials_with_the_same_values_of_the_stage_start_from_the_same_adapted_mo
         assert (record.metrics.get("best_adapt_perplexity") in reached) == bool(record.params["adapt"])
     assert records[0].origin == "default"
     assert records[0].params["adapt"] is False
+    started = [json.loads(line) for line in (study / "events.jsonl").read_text().splitlines()]
+    told = {event["number"]: event["params"] for event in started if event.get("kind") == "trial_started"}
+    for record in records:
+        own = {name for name in told[record.number] if name.startswith("adapt_")}
+        assert {"adapt_learning_rate", "adapt_mlm_probability", "adapt_warmup_ratio"} <= own or not record.params[
+            "adapt"
+        ]
+        assert not own & {"adapt_loss", "adapt_peft"}
+        assert bool(own) == told[record.number]["adapt"] == record.params["adapt"]
     first = {home: (home / "model.safetensors").stat().st_mtime_ns for home in homes}
     more = ["--set", "space.num_train_epochs=[1, 2, 3]", "--set", "budget.trials=9"]
-    again = inline("run", "--space", adapting, "--resume", *more)
+    again = inline("run", "--space", adapting, "--resume", *more, "--set", "checkpoints.keep=1")
     assert again.returncode == 0, again.stderr
-    assert {home: (home / "model.safetensors").stat().st_mtime_ns for home in homes} == first
-    assert len(list((study / "adapted").glob("*/"))) == 2
+    kept = [one for one in read_study(study, "films", "max").trials if one.checkpoint and one.checkpoint.is_dir()]
+    assert len(kept) <= 2
+    left = {path for path in (study / "adapted").iterdir() if path.is_dir()}
+    assert len(left) == sum(bool(one.params["adapt"]) for one in kept), "of no other trial the weights are kept"
+    assert all(first[home] == (home / "model.safetensors").stat().st_mtime_ns for home in left)
+    assert {path.name for path in (study / "adapted").glob("*.lock")} == {f"{home.name}.lock" for home in left}
 
     other = inline("run", "--space", adapting, "--resume", "--set", "stages.adapt.task.max_length=12")
     assert other.returncode == 2
@@ -130,6 +146,8 @@ def _without(space: Path, key: str) -> Path:
         (", when: {adapt: true}}", "}", r"nothing is adapted then; add when: \{adapt: true\}"),
         ("adapt: [false, true]", "adapt: false", "it is never true"),
         ("  adapt_learning_rate: 5e-3\n", "  adapt_loss: focal\n", "has no meaning for a masked language model"),
+        ("  adapt_learning_rate: 5e-3\n", "  adapt_frozen_layers: 3\n", "3 layers to freeze, but the model has 2"),
+        ("max_length: 16}\n    data", "max_length: 65}\n    data", "65 tokens, but the model has 64 positions"),
         (
             "  adapt_learning_rate: 5e-3\n",
             "  adapt_lerning_rate: 5e-3\n",
@@ -150,6 +168,31 @@ def test_rows_of_a_stage_that_cannot_be_cut_are_named_as_the_stage_s(adapting: P
     done = inline("run", "--space", adapting, "--set", "stages.adapt.data.validation.rows=5000")
     assert done.returncode == 2
     assert "error: stages.adapt.data.validation: 5000 rows cut from train, which has 360; cut fewer" in done.stderr
+
+
+def test_a_stage_does_not_come_to_a_study_that_began_without_it(films: Path, inline: Any) -> None:
+    plain = films.read_text().replace("trials: 4", "trials: 1")
+    films.write_text(plain)
+    assert inline("run", "--space", films).returncode == 0
+    texts = [json.dumps({"sentence": f"it was {place} films"}) for place in range(60)]
+    (films.parent / "texts.jsonl").write_text("\n".join(texts) + "\n")
+    stage = STAGE.partition("space:")[0]
+    films.write_text(plain.replace("space:\n", f"{stage}space:\n"))
+    refused = inline("run", "--space", films, "--resume")
+    assert refused.returncode == 2
+    assert "stages: it differs from the one this study began with (none, now {" in refused.stderr
+
+
+def test_the_plan_counts_adapted_models(adapting: Path, inline: Any) -> None:
+    config = load(adapting)
+    epochs = [{"adapt": True, "adapt_learning_rate": 5e-3, "adapt_num_train_epochs": count} for count in (1, 2, 1)]
+    assert len(adapted.names(config, [*epochs, {"adapt": False}])) == 2
+    assert adapted.names(config.model_copy(update={"stages": None}), epochs) == set()
+    planned = inline("run", "--space", adapting, "--dry-run", "--no-probe")
+    assert planned.returncode == 0, planned.stderr
+    sizes = re.search(r"checkpoints? of (\d+) kB kept.*adapted models: (\d+) kB;", planned.stdout)
+    assert sizes is not None
+    assert round(int(sizes[2]) / int(sizes[1])) in (1, 2)
 
 
 def test_hyperparameters_of_a_stage_that_is_not_there_are_refused(films: Path) -> None:
@@ -197,32 +240,68 @@ def test_what_a_dead_process_began_is_made_by_the_next(tmp_path: Path) -> None:
     assert len((tmp_path / "made").read_text().splitlines()) == 2
 
 
-@pytest.mark.parametrize("family", ["BERT, uncased", "DistilBERT", "ModernBERT", "ALBERT"])
-def test_what_the_stage_has_no_use_for_is_there_again_behind_it(family: str, tmp_path: Path) -> None:
-    """A pooler, which classifies, and is not trained on masked words."""
-    folder = ENCODERS[family](tmp_path / "model")
-    tokenizer, toy = load_tokenizer(folder), TOYS["masked words"]
+def _adapted(folder: Path, toy_name: str, home: Path) -> Path:
+    tokenizer, toy = load_tokenizer(folder), TOYS[toy_name]
     for seed, split in enumerate(("train", "validation")):
-        toy.task.encode(toy.table(16, seed), (), tokenizer).save(tmp_path / f"{split}.arrow")
+        toy.task.encode(toy.table(16, seed), (), tokenizer).save(home / f"{split}.arrow")
     objective = TrialObjective(
         model=folder,
         task=toy.task,
         labels=(),
-        data=tmp_path,
-        checkpoints=tmp_path / "checkpoints",
+        data=home,
+        checkpoints=home / "checkpoints",
         metric="perplexity",
         mode="min",
         pad_id=tokenizer.pad_id,
     )
     *_, last = objective(TrialConfig(number=0, params={"num_train_epochs": 1}, seeds=Seeds(1, 2)))
     assert last.checkpoint is not None
-    carry_on(last.checkpoint, folder)
-    verify(last.checkpoint)
-    carry_on(last.checkpoint, folder)
-    before, after = (
+    return last.checkpoint
+
+
+def _classifiers(*homes: Path) -> list[torch.nn.Module]:
+    return [
         Starting(home, "AutoModelForSequenceClassification", {"num_labels": 2}).build(Hyperparameters(), seed=seed)
-        for seed, home in enumerate((folder, last.checkpoint))
-    )
+        for seed, home in enumerate(homes)
+    ]
+
+
+def test_a_model_that_was_asked_for_a_next_sentence_hands_its_pooler_on(tmp_path: Path) -> None:
+    folder = ENCODERS["BERT, uncased"](tmp_path / "model")
+    made = _adapted(folder, "masked words and a next sentence", tmp_path)
+    carry_on(made, folder)
+    verify(made)
+    before, after = (model.state_dict() for model in _classifiers(folder, made))
+    saved = load_file(made / "model.safetensors")
+    assert saved["bert.pooler.dense.weight"].equal(after["bert.pooler.dense.weight"])
+    assert not before["bert.pooler.dense.weight"].equal(after["bert.pooler.dense.weight"])
+
+
+def test_what_is_tied_is_kept_once(tmp_path: Path) -> None:
+    folder = ENCODERS["BERT, uncased"](tmp_path / "model")
+    made = _adapted(folder, "masked words", tmp_path)
+    words = "bert.embeddings.word_embeddings.weight"
+    own = {f"bert.{name}": part for name, part in load_file(folder / "model.safetensors").items()}
+    source = tmp_path / "twice"
+    source.mkdir()
+    save_file(own | {"cls.predictions.decoder.weight": own[words].clone()}, source / "model.safetensors")
+    carry_on(made, source)
+    saved = load_file(made / "model.safetensors")
+    assert words in saved
+    assert not {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"} & {*saved}
+    model: Any = inference.load(made, "AutoModelForMaskedLM", torch.device("cpu"))
+    assert torch.equal(model.get_output_embeddings().weight, saved[words])
+
+
+@pytest.mark.parametrize("family", ["BERT, uncased", "DistilBERT", "ModernBERT", "ALBERT"])
+def test_what_the_stage_has_no_use_for_is_there_again_behind_it(family: str, tmp_path: Path) -> None:
+    """A pooler, which classifies, and is not trained on masked words."""
+    folder = ENCODERS[family](tmp_path / "model")
+    made = _adapted(folder, "masked words", tmp_path)
+    carry_on(made, folder)
+    verify(made)
+    carry_on(made, folder)
+    before, after = _classifiers(folder, made)
     assert {*before.state_dict()} == {*after.state_dict()}
     poolers = [name for name in before.state_dict() if "pooler" in name]
     assert bool(poolers) == (family in {"BERT, uncased", "ALBERT"})

@@ -21,7 +21,7 @@ from hpo.study.finish import Finish, Outcome
 from hpo.study.prepare import Prepared, prepare
 from hpo.tasks.contract import HasReasons
 
-NAMES = ["classes of windows", "labels", "tags", "answers or none", "choices", "choices in columns"]
+NAMES = ["classes of windows", "labels", "tags", "answers or none", "choices", "choices in columns", "texts from texts"]
 WARM, COLD = 2e-3, 1e-6
 
 

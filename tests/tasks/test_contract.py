@@ -139,7 +139,7 @@ def test_a_batch_is_what_the_head_reads_and_the_loss_compares(toy: Toy, tokenize
     truth = inputs.pop("labels")
     assert len(truth) == 3
     outputs = inference.outputs_of(model_of(toy, model, labels)(**inputs))
-    losses = build_loss(Hyperparameters(), toy.task.target)(outputs, truth)
+    losses = build_loss(Hyperparameters(), toy.task.learns)(outputs, truth)
     assert torch.isfinite(losses).all()
     assert losses.requires_grad
 
@@ -147,7 +147,7 @@ def test_a_batch_is_what_the_head_reads_and_the_loss_compares(toy: Toy, tokenize
 def test_the_loss_of_a_split_is_that_of_its_batches(toy: Toy, tokenizer: Tokenizer, model: Path) -> None:
     encoded, labels = encoded_of(toy, tokenizer)
     outputs = outputs_of(toy, model, tokenizer, encoded, labels)
-    loss = build_loss(Hyperparameters(), toy.task.target)
+    loss = build_loss(Hyperparameters(), toy.task.learns)
     whole = loss(torch.from_numpy(outputs), torch.from_numpy(encoded.labels.copy())).sum()
     inputs = inference.to_tensors(
         toy.task.collate(encoded, np.arange(len(encoded)), tokenizer.pad_id), torch.device("cpu")
