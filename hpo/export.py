@@ -102,6 +102,10 @@ def write(model: "Model", rows: "Encoded", target: Path) -> list[Measured]:
 
     if model.task.learns == "masked":
         raise ModelError(f"{model.task.noun} fills in masked words for training; export what is fine-tuned from it")
+    if model.task.learns == "text":
+        raise ModelError(
+            f"{model.task.noun} writes word by word, which one pass of a network is not; serve it by MLflow"
+        )
     cap_threads(_threads())
     target.mkdir(parents=True)
     for pattern in (*TOKENIZER_FILES, "config.json", ABOUT):

@@ -129,6 +129,7 @@ class QuestionAnswering(BaseModel):
         import numpy as np
 
         from hpo.encoded import OWNER, Encoded, Ragged
+        from hpo.tasks.squad import tokens_of
 
         found: dict[str, list[list[int]]] = {}
         rows: list[int] = []
@@ -149,7 +150,7 @@ class QuestionAnswering(BaseModel):
             firsts = [own[0] if own else None for own in spans]
             flat["labels"] = np.array(
                 [
-                    (*_tokens_of(firsts[row], starts, ends), len(starts))
+                    (*tokens_of(firsts[row], starts, ends), len(starts))
                     for row, starts, ends in zip(rows, found["starts"], found["ends"], strict=True)
                 ],
                 np.int64,
@@ -327,15 +328,6 @@ def _misplaced(text: str, start: int, context: str) -> str:
 
 def _spans(answers: dict[str, list[Any]]) -> list[tuple[int, int]]:
     return [(start, start + len(text)) for text, start in zip(answers["text"], answers["answer_start"], strict=True)]
-
-
-def _tokens_of(span: tuple[int, int] | None, starts: Sequence[int], ends: Sequence[int]) -> tuple[int, int]:
-    """First and last token of a window that hold the span; 0 and 0, the first special token, where it is not in it."""
-    inside = [place for place, start in enumerate(starts) if start >= 0]
-    if span is None or not inside or starts[inside[0]] > span[0] or ends[inside[-1]] < span[1]:
-        return 0, 0
-    first = max(place for place in inside if starts[place] <= span[0])
-    return first, min(place for place in inside if ends[place] >= span[1])
 
 
 def _contexts(encoded: "Encoded") -> list[str]:

@@ -109,3 +109,12 @@ def best_threshold(margins: Array, with_answer: Array, without: Array) -> float:
     low = sorted_[place - 1] if place else sorted_[0] - 2.0
     high = sorted_[place] if place < len(sorted_) else sorted_[-1] + 2.0
     return float((low + high) / 2)
+
+
+def tokens_of(span: tuple[int, int] | None, starts: Sequence[int], ends: Sequence[int]) -> tuple[int, int]:
+    """First and last token of a window that hold the span; 0 and 0, the first special token, where it is not in it."""
+    inside = [place for place, start in enumerate(starts) if start >= 0]
+    if span is None or not inside or starts[inside[0]] > span[0] or ends[inside[-1]] < span[1]:
+        return 0, 0
+    first = max(place for place in inside if starts[place] <= span[0])
+    return first, min(place for place in inside if ends[place] >= span[1])
