@@ -104,7 +104,7 @@ def write(model: "Model", rows: "Encoded", target: Path) -> list[Measured]:
         raise ModelError(f"{model.task.noun} fills in masked words for training; export what is fine-tuned from it")
     if model.task.learns == "text":
         raise ModelError(
-            f"{model.task.noun} writes word by word, which one pass of a network is not; serve it by MLflow"
+            f"{model.task.noun} writes word by word, not in one pass; serve it by MLflow"
         )
     cap_threads(_threads())
     target.mkdir(parents=True)
