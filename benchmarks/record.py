@@ -148,18 +148,20 @@ def grid(study: config.StudyConfig) -> Iterator[tuple[int, str, dict[str, Scalar
 
 def record(study: config.StudyConfig, points: list[Any], file: Path, folder: Path, *, inline: bool) -> None:
     from hpo.report.screen import open_screen
+    from hpo.study.devices import settle
     from hpo.study.prepare import prepare
 
     with open_screen(sys.stderr) as screen:
         prepared = prepare(study, screen)
+        resources = settle(study, prepared, screen.say)
     recorder = Recorder(points, len(prepared.splits.train), file)
-    objective = prepared.objective(study, folder / "checkpoints", gpus=study.resources.at_hand)
+    objective = prepared.objective(study, folder / "checkpoints", gpus=resources.gpus)
     if inline:
         InlineRunner(objective).run(recorder)
     else:
         from hpo.runners.ray import RayRunner
 
-        RayRunner(objective, gpus=study.resources.gpus or 0.0).run(recorder)
+        RayRunner(objective, gpus=resources.gpus).run(recorder)
 
 
 if __name__ == "__main__":

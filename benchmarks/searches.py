@@ -116,7 +116,7 @@ def rival(arm: str, folder: Path, seed: int, trials: int, minutes: float, rows: 
     complete = []
     for note in notes:
         own = by_trial.setdefault(note["trial"], {"epoch": 0.0, "best": 0.0})
-        if note["epoch"] < own["epoch"]:  # the next trial of the same process
+        if note["epoch"] <= own["epoch"]:  # the next trial of the same process
             own = by_trial[note["trial"]] = {"epoch": 0.0, "best": 0.0, "before": own["epoch"] + own.get("before", 0.0)}
         own |= {"epoch": note["epoch"], "best": max(own["best"], note["value"])}
         if note["epoch"] >= note["epochs"] - 1e-6:

@@ -80,11 +80,11 @@ def _export(arguments: argparse.Namespace) -> int:
         figures = write(model, rows, target)
         said = {"rows": rows.rows, "threads": _threads(), "forms": [asdict(own) for own in figures]}
         (target / FIGURES).write_text(json.dumps(said, indent=2), encoding="utf-8")
-        _move(target, arguments.output)
+        if registry is not None and version is not None:  # should this fail, the command can be given again
+            place = registry.attach(version, target, f"onnx-version-{version.number}", _tags(figures))
+            print(f"logged with {version.uri}: {place}", file=sys.stderr)
+        _move(target, arguments.output.absolute())
     print(table(figures))
-    if registry is not None and version is not None:
-        place = registry.attach(version, arguments.output, f"onnx-version-{version.number}", _tags(figures))
-        print(f"logged with {version.uri}: {place}", file=sys.stderr)
     print(f"written: {arguments.output}", file=sys.stderr)
     return 0
 
@@ -103,9 +103,7 @@ def write(model: "Model", rows: "Encoded", target: Path) -> list[Measured]:
     if model.task.learns == "masked":
         raise ModelError(f"{model.task.noun} fills in masked words for training; export what is fine-tuned from it")
     if model.task.learns == "text":
-        raise ModelError(
-            f"{model.task.noun} writes word by word, not in one pass; serve it by MLflow"
-        )
+        raise ModelError(f"{model.task.noun} writes word by word, not in one pass; serve it by MLflow")
     cap_threads(_threads())
     target.mkdir(parents=True)
     for pattern in (*TOKENIZER_FILES, "config.json", ABOUT):

@@ -81,7 +81,7 @@ def _winner(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
     before = (summary.test_untrained or {}).get(summary.metric)
     if before is not None:
         paragraphs.append(
-            f"Before its first step, with pretrained weights and a head that begins by chance, its model has "
+            f"With its pretrained weights alone, before any training here, its model has "
             f"{summary.metric} {words.metric_value(before)} on the test rows."
         )
     found = gains(summary, trials)

@@ -5,16 +5,18 @@ Measured, not reckoned: a few real steps at the space's largest batch, in a proc
 
 import math
 import multiprocessing
+import signal
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from hpo.config import StudyConfig
 from hpo.encoded import Encoded
-from hpo.errors import OutOfMemoryError, TrialError
+from hpo.errors import OutOfMemoryError, ServiceError, TrialError
 from hpo.runners.ray import WORKER, cluster_gpus
 from hpo.space import Params
 from hpo.study.prepare import Prepared
@@ -40,24 +42,47 @@ class Settled:
     silent_minutes: float | None
 
 
-def settle(config: StudyConfig, prepared: Prepared, say: Callable[[str], None], address: str | None = None) -> Settled:
-    """say: for a line on the screen. address: of a cluster, on whose GPUs a trial gets one to itself.
+def settle(
+    config: StudyConfig,
+    prepared: Prepared,
+    say: Callable[[str], None],
+    address: str | None = None,
+    *,
+    measured: bool = True,
+) -> Settled:
+    """say: for a line on the screen. address: of a cluster, on whose GPUs a trial gets one to itself. measured: False
+    takes one trial to a GPU without a measurement.
 
-    Raises ServiceError where a cluster does not answer.
+    Raises ServiceError where a cluster does not answer, or a GPU is there and can't be used.
     """
     own = config.resources
-    gpus = own.gpus if own.gpus is not None else _found(config, prepared, say, address)
+    if own.gpus is not None:
+        gpus = own.gpus
+    elif address is not None:
+        gpus = _on_cluster(config, say, address)
+    else:
+        gpus = _here(config, prepared, say, measured=measured)
     return Settled(own.cpus, gpus, own.max_concurrent_trials, own.silent_minutes)
 
 
-def _found(config: StudyConfig, prepared: Prepared, say: Callable[[str], None], address: str | None) -> float:
-    if address is not None:
-        return 1.0 if cluster_gpus(address, config.resources.cpus) else 0.0
+def _on_cluster(config: StudyConfig, say: Callable[[str], None], address: str) -> float:
+    """Nodes may still join; so what was found is said, with what to write where it is not what is meant."""
+    if cluster_gpus(address, config.resources.cpus):
+        say("gpus      the cluster has some: each trial gets one to itself (resources.gpus: 0 for its CPUs)")
+        return 1.0
+    say("gpus      the cluster has none yet: trials train on its CPUs (resources.gpus: 1 waits for them)")
+    return 0.0
+
+
+def _here(config: StudyConfig, prepared: Prepared, say: Callable[[str], None], *, measured: bool) -> float:
     if not (devices := footprint.gpu_count()):
         return 0.0
+    on = "the GPU" if devices == 1 else f"each of {devices} GPUs"
+    if config.stages is not None or not measured:  # a stage's heads are as wide as the vocabulary
+        say(f"gpus      1 trial at a time on {on}: how many more fit was not measured")
+        return 1.0
     needs = _measured(config, prepared)
     count = beside_each_other(needs)
-    on = "the GPU" if devices == 1 else f"each of {devices} GPUs"
     took = "a trial at the largest batch does not fit" if needs is None else f"one takes {needs.trial / 2**30:.1f} GiB"
     say(f"gpus      {count} trial{'s' if count > 1 else ''} at a time on {on}: {took}")
     return 1.0 / count
@@ -65,15 +90,15 @@ def _found(config: StudyConfig, prepared: Prepared, say: Callable[[str], None], 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Bytes of a GPU: what one trial takes, and what there is."""
+    """Bytes of a GPU: what one trial takes, and what nobody else had taken."""
 
     trial: int
-    total: int
+    free: int
 
 
 def beside_each_other(needs: Needs | None) -> int:
     """Trials to a GPU. None: not even one fits as it is, and it will train on smaller micro-batches."""
-    return 1 if needs is None else max(1, min(MOST, math.floor(HEADROOM * needs.total / needs.trial)))
+    return 1 if needs is None else max(1, min(MOST, math.floor(HEADROOM * needs.free / needs.trial)))
 
 
 def _measured(config: StudyConfig, prepared: Prepared) -> Needs | None:
@@ -84,7 +109,11 @@ def _measured(config: StudyConfig, prepared: Prepared) -> Needs | None:
     batch = max(TrialLength.of(params, train).batch for params in extremes(config.space, default, train))
     spawn = multiprocessing.get_context("spawn")
     found = []
-    with environment(WORKER), ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
+    alone = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
+    with (
+        environment(WORKER),
+        ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1, initializer=alone) as pool,
+    ):
         for name in config.models:
             searched = {"model": name} if "model" in config.space.parameters else {}
             params = of_the_task(config.space.project({**default, **searched}))
@@ -94,6 +123,11 @@ def _measured(config: StudyConfig, prepared: Prepared) -> Needs | None:
                 return None
             except TrialError:  # the trials will say it themselves
                 continue
+            except RuntimeError as error:
+                said = str(error).strip().splitlines()[0]
+                raise ServiceError(
+                    f"resources.gpus: the GPU can't be used ({said}); mend its driver, or set it to 0 for the CPU"
+                ) from error
     return max(found, key=lambda own: own.trial, default=None)
 
 

@@ -61,7 +61,7 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
     if config.resources.gpus is not None:
         count_slots(config.resources)  # before anything is read
     prepared = prepare(config, screen)
-    resources = settle(config, prepared, screen.say)
+    resources = settle(config, prepared, screen.say, measured=timed)
     slots = count_slots(resources)
     rows: dict[str, int] = {record.split: record.rows for record in prepared.splits.records}
     ladder = Ladder.of(config.search.scheduler, config.space)

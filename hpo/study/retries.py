@@ -108,7 +108,8 @@ class Retries:
         if is_short and answer.micro_batch is not None:
             self._remember(need, answer.micro_batch)
         if is_short and failure.stage is None:  # nobody knows in which one it was
-            now["adapt"] = max(1, (rows.adapt or batch_of(record, "adapt")) // 2)
+            now["adapt"] = fewer = max(1, (rows.adapt or batch_of(record, "adapt")) // 2)
+            self._remember(Need.of(record, "adapt"), fewer)
         setbacks = (*record.setbacks, shortened(failure))
         again = record.model_copy(
             update={"setbacks": setbacks, "micro_batch": now["task"], "adapt_micro_batch": now["adapt"]}

@@ -58,10 +58,10 @@ def peak_bytes() -> int:
 
 
 def gpu_count() -> int:
-    """GPUs that this process may use."""
+    """GPUs that this process may use; none where PyTorch can't, say for an old driver."""
     import torch
 
-    return torch.cuda.device_count()
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 CUDA_CONTEXT = 700 * 2**20
@@ -69,8 +69,8 @@ CUDA_CONTEXT = 700 * 2**20
 
 
 def gpu_bytes() -> tuple[int, int]:
-    """The most that this process has taken of its GPU, and what the GPU has."""
+    """The most that this process has taken of its GPU, and what of it was free before."""
     import torch
 
-    total = torch.cuda.get_device_properties(0).total_memory
-    return torch.cuda.max_memory_reserved() + CUDA_CONTEXT, int(total)
+    free, _ = torch.cuda.mem_get_info()
+    return torch.cuda.max_memory_reserved() + CUDA_CONTEXT, free + torch.cuda.memory_reserved() + CUDA_CONTEXT

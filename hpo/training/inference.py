@@ -26,17 +26,23 @@ Collate = Callable[[Encoded, Array], Mapping[str, Array]]
 
 
 def logits(
-    model: nn.Module, encoded: Encoded, collate: Collate, where: torch.device, *, bf16: bool | None = None
+    model: nn.Module,
+    encoded: Encoded,
+    collate: Collate,
+    where: torch.device,
+    *,
+    bf16: bool | None = None,
+    tokens: int | None = None,
 ) -> Array:
     """(features, outputs) float32; of masked words the sums of `masked.by_row`; of a model that writes what
     `seq2seq.write` says; of a model that answers for each token
     (tokens, outputs), without padding, in the order of `input_ids.values`. The same rows give the same answer whatever
-    the model did before."""
+    the model did before. tokens: of a batch, padded; None: what suits the device."""
     model.eval()
     answers: list[torch.Tensor] = []
     order: list[Array] = []
     ids = encoded.ragged["input_ids"]
-    tokens = EVAL_TOKENS if where.type == "cpu" else _GPU_EVAL_TOKENS
+    tokens = tokens or (EVAL_TOKENS if where.type == "cpu" else _GPU_EVAL_TOKENS)
     for rows in batches.sorted_by_length(ids.lengths, tokens):
         context, _ = device.autocast(where, bf16)
         inputs = to_tensors(collate(encoded, rows), where)

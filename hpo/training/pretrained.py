@@ -106,8 +106,11 @@ class Tokenizer:
 
     @property
     def special_ids(self) -> list[int]:
-        """Of tokens that stand for no words."""
-        return [int(number) for number in self.inner.all_special_ids]
+        """Of tokens that stand for no words. That of unknown words stands for one, unless it has another part, too."""
+        own = self.inner
+        others = {own.cls_token_id, own.sep_token_id, own.bos_token_id, own.eos_token_id, own.pad_token_id}
+        unknown = {own.unk_token_id} - others - {own.mask_token_id}
+        return [int(number) for number in own.all_special_ids if number not in unknown]
 
     def pieces(self, ids: Sequence[int]) -> list[tuple[str, bool]]:
         """What a person reads of each token, and whether a word begins with it."""

@@ -49,6 +49,8 @@ def test_what_has_held_is_not_run_again_and_its_costs_are_told(tmp_path: Path) -
         Outcome(second.name, 8.0),
     ]
     results.write_text("".join(json.dumps(asdict(own)) + "\n" for own in kept))
+    known = run([second], 1, results, float("inf"))  # it would take seconds, and begin with a study in a process
+    assert known[second.name] == kept[2]
     known = run([first, second], 1, results, 0.0)
     assert f"| {first.name} | -9, then 0 | yes | 1 | 120 rows, 0.50 of a trial | 9 |" in one_by_one([first], known)
     assert f"| {first.family} | 1 | 1 | 1 | 0.50 | 0.50 |" in by_family([first, second], known)

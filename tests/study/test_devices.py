@@ -1,11 +1,16 @@
 """Which part of a GPU a trial gets where the file leaves that open."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
+from hpo.config import load
 from hpo.config.sections import ResourcesConfig
-from hpo.study.devices import MOST, Needs, beside_each_other
+from hpo.report.screen import open_screen
+from hpo.study.devices import MOST, Needs, beside_each_other, settle
+from hpo.study.prepare import prepare
 
 GIB = 2**30
 
@@ -26,6 +31,15 @@ def test_what_runs_alone_takes_a_gpu_unless_none_is_wanted() -> None:
     assert ResourcesConfig().at_hand == 1.0
     assert ResourcesConfig(gpus=0.25).at_hand == 0.25
     assert ResourcesConfig(gpus=0.0).at_hand == 0.0
+
+
+def test_where_there_is_no_gpu_trials_get_none(monkeypatch: pytest.MonkeyPatch, films: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    said: list[str] = []
+    config = load(films)
+    with open_screen(sys.stderr) as screen:
+        settled = settle(config, prepare(config, screen), said.append)
+    assert (settled.cpus, settled.gpus, said) == (1, 0.0, [])
 
 
 @pytest.mark.parametrize(
