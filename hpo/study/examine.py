@@ -231,7 +231,8 @@ def _again(
         score = partial(_score, study, own.checkpoint, rows, labels, tokenizer.pad_id, bf16=own.params.get("bf16"))
         value = score()
         if value != own.value:  # another release made other batches, and sums come out in another order
-            value = min(value, score(tokens=EARLIER_TOKENS), key=lambda one: abs(one - own.value))
+            earlier = score(tokens=EARLIER_TOKENS)
+            value = earlier if earlier == own.value else value
         there = device.pick_device(config.resources.at_hand).type == "cuda"
         was = config.resources.gpus or device.GPU_MEMORY in own.metrics
         tolerance = OTHER_DEVICE if there or was else 0.0
