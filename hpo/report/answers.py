@@ -60,7 +60,7 @@ def can_i_have_it(summary: StudySummary) -> str:
 def gains(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tuple[str, str, Gain]]:
     """(over whom, on what, how much): the most trustworthy first."""
     rows: list[tuple[str, str, Gain | None]] = [
-        ("the default", f"test{_rows(summary.test_rows)}", gain_on_test(summary)),
+        ("the default", f"test split{_rows(summary.test_rows)}", gain_on_test(summary)),
         (
             "the default",
             f"validation{_rows(summary.validation_rows)}, means over fresh seeds",
@@ -138,9 +138,12 @@ def _sure(summary: StudySummary) -> Tile:
     seeds = words.count(len(own.values), "fresh seed")
     optimism = f"the first score was {words.too_good(summary.metric, own.optimism(summary.mode))}"
     if own.low is None or own.high is None:
-        return Tile("How sure", words.metric_value(own.mean), f"mean of {seeds}, no interval; {optimism}")
+        return Tile("How sure", words.metric_value(own.mean), f"validation, mean of {seeds}, no interval; {optimism}")
+    if own.low == own.high:
+        return Tile("How sure", "all seeds alike", f"validation, {seeds}: they say nothing of how far it may stray")
     interval = f"{own.low:.3f} to {own.high:.3f}"
-    return Tile("How sure", interval, f"{own.confidence:.0%} interval of the mean over {seeds}; {optimism}")
+    of = f"{own.confidence:.0%} interval of the validation mean over {seeds}, on the same rows"
+    return Tile("How sure", interval, f"{of}; {optimism}")
 
 
 def _bought(summary: StudySummary, trials: Sequence[TrialRecord]) -> Tile:
@@ -159,11 +162,14 @@ def _bought(summary: StudySummary, trials: Sequence[TrialRecord]) -> Tile:
 
 
 def _cost(summary: StudySummary, trials: Sequence[TrialRecord]) -> Tile:
-    epochs = sum(map(epochs_of, trials))
-    note = words.count(len(trials), "trial") + (f", {epochs:,.0f} epochs of training" if epochs else "")
+    each = {trial.number: epochs_of(trial) for trial in trials}
+    epochs = sum(each.values())
+    again = sum(len(own.values) * each.get(own.number, 0.0) for own in summary.confirmed)
+    note = words.count(len(trials), "trial") + (f", {epochs:,.0f} epochs of search" if epochs else "")
+    note += f" and {again:,.0f} of confirmation" if again else ""
     saved = spared(trials)
     if saved.epochs:
-        note += f"; early stopping spared {saved.share:.0%}"
+        note += f"; early stopping spared {saved.share:.0%} of the search"
     return Tile("What it cost", words.duration(summary.seconds), note)
 
 

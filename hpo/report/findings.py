@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hpo.records import Confirmed, DatasetRecord, StudyStarted, StudySummary, TrialRecord, TrialState
+from hpo.records import BASELINE, Confirmed, DatasetRecord, StudyStarted, StudySummary, TrialRecord, TrialState
 from hpo.space import Scalar, Varying
 
 GRID = "bert-paper-grid"
@@ -294,3 +294,8 @@ def gain_over(summary: StudySummary, rival: TrialRecord | None) -> Gain | None:
 
 def _log_choose(all_of: int, some: int) -> float:
     return math.lgamma(all_of + 1) - math.lgamma(some + 1) - math.lgamma(all_of - some + 1)
+
+
+def chose_among_several(summary: StudySummary) -> bool:
+    """Whether more leaders than one were confirmed, the default, which comes with them in any case, not counted."""
+    return sum(own.origin != BASELINE for own in summary.confirmed) > 1

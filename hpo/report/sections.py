@@ -11,6 +11,7 @@ from hpo.report.answers import gain_text, gains
 from hpo.report.findings import (
     Background,
     best_first,
+    chose_among_several,
     epochs_of,
     evidence,
     expected_best,
@@ -61,7 +62,7 @@ def _winner(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
             f"{words.too_good(summary.metric, own.optimism(summary.mode))}"
             + (
                 f", those of all leaders on average {words.too_good(summary.metric, summary.optimism)}."
-                if summary.optimism is not None and len(summary.confirmed) > 1
+                if summary.optimism is not None and chose_among_several(summary)
                 else "."
             )
         )

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from hpo.mlflow_client import view_path, without_password
 from hpo.records import StudySummary, TrialState
 from hpo.report import words
+from hpo.report.findings import chose_among_several
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 """Where `hpo.predict` looks by itself."""
@@ -39,7 +40,7 @@ def summary_markdown(summary: StudySummary) -> str:
     for label, text in _parts(summary):
         code = label in COMMANDS
         body = "\n".join(f"      {line}" for line in text.split("\n"))
-        flat = escape(" ".join(text.split()), quote=False)
+        flat = escape("; ".join(" ".join(line.split()) for line in text.split("\n")), quote=False)
         lines.append(f"- **{label}**\n\n{body}\n" if code else f"- **{label}**: {flat}")
     return "\n".join(lines) + "\n"
 
@@ -131,10 +132,10 @@ def _confirmed(summary: StudySummary) -> str:
         reached = words.metric_value(default.mean)
         lines.append(f"the default reaches {reached} on the same seeds: {words.gain(metric, best.gain, 0.0)}{spread}")
     own = best.optimism(summary.mode)
-    lines.append(
-        f"its first score, {words.metric_value(best.first)}, was {words.too_good(metric, own)}; "
-        f"those of all leaders on average {words.too_good(metric, summary.optimism or 0.0)}"
-    )
+    first = f"its first score, {words.metric_value(best.first)}, was {words.too_good(metric, own)}"
+    if chose_among_several(summary):
+        first += f"; those of all leaders on average {words.too_good(metric, summary.optimism or 0.0)}"
+    lines.append(first)
     return "\n".join(lines)
 
 

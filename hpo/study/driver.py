@@ -189,7 +189,8 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
 
         study = SearchThenConfirm(search, confirm)
         study.open()
-        if not study.exhausted:
+        was_over = study.exhausted
+        if not was_over:
             needed = max(checkpoint_bytes(own, config.task.head) for own in prepared.folders)
             room = Room(folder, needed, screen.say)
             with study_folder.on_signal(lambda number: _stop(study, screen, number), deadline), room.watched():
@@ -202,8 +203,8 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             _stopped(emit, screen, signal.Signals(study.stopped_by).name)
             return 128 + study.stopped_by
         bookmarks.keep(())
-        screen.say("the search is over; judging the winner")
-        began = min(started, time.monotonic() - ledger.seconds_used)  # earlier drivers searched, too
+        screen.say(f"the {'confirmation' if study.confirmation else 'search'} is over; judging the winner")
+        began = (time.monotonic() if was_over else started) - told.seconds
         summary = _conclude(config, prepared, search.records, study.confirmation, spool, began, taken_over)
         background = Background.of(beginning, config.space.varying, ladder.fractions, ladder.level)
         files = write_report(folder, summary, search.records, background)

@@ -1,11 +1,15 @@
 """What an earlier driver has told already, read from the events of the study, so that nothing is told twice."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hpo.confirmation import Run
 from hpo.records import (
+    AnyEvent,
     Confirmed,
+    StudyFinished,
+    StudyStarted,
+    StudyStopped,
     TrialConfirmed,
     TrialDropped,
     TrialFinished,
@@ -19,11 +23,13 @@ from hpo.tracking.spool import Spool
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """steps: of reports, by trial. steps_of_runs: by trial and replicate. confirmed: what fresh seeds say, by trial."""
+    """steps: of reports, by trial. steps_of_runs: by trial and replicate. confirmed: what fresh seeds say, by trial.
+    seconds: wall time of the drivers before that trained something."""
 
     steps: dict[int, set[int]] = field(default_factory=dict)
     steps_of_runs: dict[Run, set[int]] = field(default_factory=dict)
     confirmed: dict[int, Confirmed] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 def catch_up(spool: Spool, records: Sequence[TrialRecord], tags: Mapping[str, str]) -> Told:
@@ -31,7 +37,7 @@ def catch_up(spool: Spool, records: Sequence[TrialRecord], tags: Mapping[str, st
     of the space dropped or took back. tags: for each of them."""
     started, ended = set(), set()
     dropped: dict[int, bool] = {}
-    told = Told()
+    told = Told(seconds=_worked(spool.events()))
     for event in spool.events():
         if isinstance(event, TrialStarted):
             started.add((event.number, event.replicate))
@@ -54,3 +60,16 @@ def catch_up(spool: Spool, records: Sequence[TrialRecord], tags: Mapping[str, st
         if record.replicate == 0 and record.dropped != dropped.get(record.number, False):
             spool.append(dropped_event(record))
     return told
+
+
+def _worked(events: Iterable[AnyEvent]) -> float:
+    """Seconds from the beginning of each driver to the last that it told by itself; of those that trained."""
+    total, begun, last, trained = 0.0, 0.0, 0.0, False
+    for event in events:
+        if isinstance(event, StudyStarted):
+            total += last - begun if trained else 0.0
+            begun, trained = event.time, False
+        if isinstance(event, TrialReported | TrialConfirmed | StudyStopped | StudyFinished):
+            last = event.time
+        trained = trained or isinstance(event, TrialReported)
+    return total + (last - begun if trained else 0.0)

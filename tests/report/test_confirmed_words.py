@@ -31,7 +31,10 @@ def test_a_confirmed_winner_is_said_by_its_mean_with_what_tuning_bought_and_how_
     text = summary_text(confirmed)
     assert "confirmed   accuracy 0.7600 (95 %: 0.7352 to 0.7848), the mean over 3 fresh seeds on 400 rows\n" in text
     assert "the default reaches 0.7300 on the same seeds: +3.0 points (95 %: -0.4 to +6.4)\n" in text
-    assert "its first score, 0.7751, was 1.5 points too good; those of all leaders on average 1.5 points" in text
+    assert "its first score, 0.7751, was 1.5 points too good\n" in text
+    another = WINNER.model_copy(update={"number": 3, "first": 0.77})
+    several = confirmed.model_copy(update={"confirmed": (WINNER, another, DEFAULT)})
+    assert "was 1.5 points too good; those of all leaders on average " in summary_text(several)
     assert "\n  validation" not in text
     assert "the mean over 3 fresh seeds" in summary_markdown(confirmed)
 

@@ -116,9 +116,10 @@ def test_the_library_is_there_once_and_whole(tmp_path, summary, trials, backgrou
 def test_the_first_screen_answers_what_one_would_ask(tmp_path, summary, trials, background, confirmed):
     page = page_of(tmp_path, summary.model_copy(update={"confirmed": confirmed}), trials, background)
     assert "Trial 10 wins with accuracy 0.7640 on the test rows, 3.2 points better than the default." in page.words
-    assert "How sure 0.753 to 0.777 95% interval of the mean over 3 fresh seeds" in page.words
+    sure = "95% interval of the validation mean over 3 fresh seeds, on the same rows"
+    assert f"How sure 0.753 to 0.777 {sure}" in page.words
     assert "the first score was 1.0 points too good" in page.words
-    assert "What it bought +3.2 pts over the default on the test (500 rows) (95 %: -1.0 to +7.4)" in page.words
+    assert "What it bought +3.2 pts over the default on the test split (500 rows) (95 %: -1.0 to +7.4)" in page.words
     assert "lies within what chance alone makes" in page.words
     assert "What it cost 3 min 12 s 12 trials" in page.words
     assert "Yes: it is the champion now, models:/docstrings@champion." in page.words

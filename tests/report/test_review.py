@@ -107,7 +107,7 @@ def test_before_and_after_stand_side_by_side(tmp_path, summary, trials, space):
     assert [cell.text for cell in on_test(told).rows[0].cells] == ["accuracy", "0.7640", "0.7320", "0.0310"]
     assert on_test(summary).heads == ("metric", "winner", "default")
     _, text, *_ = write_report(tmp_path, told, trials, Background(space.varying))
-    assert "a head that begins by chance, its model has accuracy 0.0310 on the test rows" in text.read_text()
+    assert "before any training here, its model has accuracy 0.0310 on the test rows" in text.read_text()
 
 
 def test_tokens_are_shaded_by_what_they_gave_to_the_answer(tmp_path, summary, trials, space, explained):
