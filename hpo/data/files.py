@@ -158,7 +158,7 @@ def _read_parquet(path: Path, columns: Sequence[str], where: str) -> RawSplit:
     try:
         check_columns(parquet.read_schema(path).names, columns, where)
         table = parquet.read_table(path, columns=list(columns), partitioning=None)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{where}: not a readable parquet file ({error}); write it again") from error
     for place, name in enumerate(table.column_names):
         column = table[name]

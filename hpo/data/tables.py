@@ -85,7 +85,7 @@ def _parquet_columns(path: Path) -> list[str]:
 
     try:
         return list(parquet.read_schema(path).names)
-    except pa.ArrowInvalid:
+    except pa.ArrowException:
         return []
 
 
