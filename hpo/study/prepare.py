@@ -87,7 +87,7 @@ class Prepared:
         return self.starts.get(str(params.get("model")), self.first)
 
     def objective(
-        self, config: StudyConfig, checkpoints: Path, running: Path | None = None, *, gpus: float
+        self, config: StudyConfig, checkpoints: Path, running: Path | None = None, *, gpus: float = 0.0
     ) -> TrialObjective:
         """gpus: what is settled for one trial."""
         minutes = config.checkpoints.every_minutes

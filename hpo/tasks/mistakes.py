@@ -71,15 +71,19 @@ def of_entities(said: Sequence[Sequence[str]], truth: Sequence[Sequence[str]], t
 
 
 def of_answers(
-    said: Sequence[str], wanted: Sequence[Sequence[str]], scores: Array, text: Callable[[int], str]
+    said: Sequence[str],
+    wanted: Sequence[Sequence[str]],
+    scores: Array,
+    text: Callable[[int], str],
+    score: str = "F1 of words",
 ) -> Mistakes:
-    """Answers that share the fewest words with what is right. scores: (rows,) F1."""
+    """Answers that share the fewest words with what is right. scores: (rows,) from 0 to 1. score: what they are."""
     wrong = np.flatnonzero(scores < 1.0)
     rows = [
         _mistake(row, text, " | ".join(dict.fromkeys(wanted[row])) or NOTHING, said[row] or NOTHING, float(scores[row]))
         for row in wrong[np.argsort(scores[wrong], kind="stable")][:MOST]
     ]
-    return Mistakes(score="F1 of words", wrong=len(wrong), rows=tuple(rows))
+    return Mistakes(score=score, wrong=len(wrong), rows=tuple(rows))
 
 
 def confusion(outputs: Array, truth: Array, labels: Sequence[str]) -> Confusion:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from hpo.encoded import Array, Encoded
-    from hpo.records import Breakdown, Usage
+    from hpo.records import Breakdown, Mistakes, Usage
 
 METRICS = ("rougeL", "rouge1", "rouge2", "sacrebleu")
 IGNORED = -100
@@ -184,6 +184,13 @@ class SequenceToSequence(BaseModel):
 
     def breakdown(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> "Breakdown | None":
         return None
+
+    def mistakes(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], table: "pa.Table") -> "Mistakes":
+        from hpo.tasks import mistakes, writing
+
+        right = [[text] for text in _right(encoded)]
+        scores = writing.counts("rougeL", _texts(outputs), _right(encoded))
+        return mistakes.of_answers(_texts(outputs), right, scores, mistakes.texts_of(table), score="ROUGE-L")
 
     def usage(self, labels: Sequence[str]) -> "Usage":
         from hpo.records import Usage
