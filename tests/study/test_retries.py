@@ -171,7 +171,7 @@ def test_where_nobody_knows_which_stage_was_short_of_memory_both_get_fewer_rows(
     again = own.judge(record(), short(None), Rows(task=8))
     assert not isinstance(again, str)
     assert (again[0].micro_batch, again[0].adapt_micro_batch) == (4, 16)
-    assert own.rows(record(1)) == Rows(task=4)
+    assert own.rows(record(1)) == Rows(task=4, adapt=16)  # as after a resume, which knows no more
 
 
 def test_the_ledger_keeps_how_many_rows_fit_in_either_stage(make: MakeSearch) -> None:
