@@ -140,10 +140,10 @@ def on_ray(objective: Objective, resources: Resources, address: str | None) -> R
 
 def cluster_gpus(address: str, cpus: int) -> float:
     """GPUs of a running cluster, as soon as one trial's cpus are there. ServiceError where it does not answer."""
-    import ray
-
     end = time.monotonic() + JOIN_SECONDS
     with _ray(address, cpus) as resources:
+        import ray  # not before: what it reads at import is set by now
+
         while resources.get("CPU", 0) < cpus and time.monotonic() < end:
             time.sleep(0.5)
             resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
