@@ -43,9 +43,8 @@ def _act(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> None:
     from pydantic import ValidationError
 
-    from hpo.mlflow_client import sqlite_file
     from hpo.promotion import PromotionConfig
-    from hpo.tracking import TrackingConfig
+    from hpo.tracking import store_problems
 
     problems: list[Problem] = []
     try:
@@ -54,13 +53,7 @@ def _check(arguments: argparse.Namespace) -> None:
         problems.append(
             Problem("--model", f"{arguments.model!r} is no name of a model; write it without models:/ and @champion")
         )
-    try:
-        TrackingConfig(uri=arguments.tracking_uri)
-    except ValidationError as error:
-        problems += [Problem("--tracking-uri", str(own["msg"])) for own in error.errors()]
-    database = sqlite_file(arguments.tracking_uri)
-    if database is not None and not database.is_file():
-        problems.append(Problem("--tracking-uri", f"there is no {database}; name the store that has the model"))
+    problems += store_problems(arguments.tracking_uri)
     if problems:
         raise ConfigError(problems)
 

@@ -265,25 +265,15 @@ def _cpu() -> Any:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from hpo.mlflow_client import sqlite_file
-
     problems: list[Problem] = []
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         problems.append(Problem("", f"{', '.join(missing)} not installed; first: pip install 'bert-hpo[onnx]'"))
     if arguments.output.is_file() or (arguments.output.is_dir() and any(arguments.output.iterdir())):
         problems.append(Problem("--output", f"{arguments.output} is there already; name a new folder"))
     if arguments.model.startswith(REGISTERED):
-        from pydantic import ValidationError
+        from hpo.tracking import store_problems
 
-        from hpo.tracking import TrackingConfig
-
-        try:
-            TrackingConfig(uri=arguments.tracking_uri)
-        except ValidationError as error:
-            problems += [Problem("--tracking-uri", str(own["msg"])) for own in error.errors()]
-        database = sqlite_file(arguments.tracking_uri)
-        if database is not None and not database.is_file():
-            problems.append(Problem("--tracking-uri", f"there is no {database}; name the store that has the model"))
+        problems += store_problems(arguments.tracking_uri)
     elif not (Path(arguments.model) / "config.json").is_file():
         problems.append(
             Problem("--model", f"{arguments.model} is no folder with a config.json; name one, or models:/NAME@champion")

@@ -71,23 +71,13 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from hpo.mlflow_client import sqlite_file
-
     problems: list[Problem] = []
     if arguments.batch_size is not None and arguments.batch_size < 1:
         problems.append(Problem("--batch-size", f"{arguments.batch_size} rows are none; give at least 1"))
     if arguments.model.startswith(REGISTERED):
-        from pydantic import ValidationError
+        from hpo.tracking import store_problems
 
-        from hpo.tracking import TrackingConfig
-
-        try:
-            TrackingConfig(uri=arguments.tracking_uri)
-        except ValidationError as error:
-            problems += [Problem("--tracking-uri", str(own["msg"])) for own in error.errors()]
-        database = sqlite_file(arguments.tracking_uri)
-        if database is not None and not database.is_file():
-            problems.append(Problem("--tracking-uri", f"there is no {database}; name the store that has the model"))
+        problems += store_problems(arguments.tracking_uri)
     elif not (Path(arguments.model) / "config.json").is_file():
         problems.append(
             Problem("--model", f"{arguments.model} is no folder with a config.json; name one, or models:/NAME@champion")

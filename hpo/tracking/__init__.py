@@ -8,13 +8,13 @@ import re
 from importlib.util import find_spec
 from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from hpo.errors import ServiceError
-from hpo.mlflow_client import without_password
+from hpo.errors import Problem, ServiceError
+from hpo.mlflow_client import sqlite_file, without_password
 from hpo.records import AnyEvent
 
-__all__ = ["ReplayNeededError", "Tracker", "TrackingConfig"]
+__all__ = ["ReplayNeededError", "Tracker", "TrackingConfig", "store_problems"]
 
 _REMEDY = "write sqlite:///FILE.db, postgresql+psycopg2://USER:PASSWORD@HOST/DATABASE or http(s)://HOST:PORT"
 
@@ -76,3 +76,16 @@ class Tracker(Protocol):
     def apply(self, event: AnyEvent) -> None: ...
 
     def close(self) -> None: ...
+
+
+def store_problems(uri: str) -> list[Problem]:
+    """Why the store that a command names by --tracking-uri can't have a model; nothing is opened."""
+    problems: list[Problem] = []
+    try:
+        TrackingConfig(uri=uri)
+    except ValidationError as error:
+        problems += [Problem("--tracking-uri", str(own["msg"])) for own in error.errors()]
+    database = sqlite_file(uri)
+    if database is not None and not database.is_file():
+        problems.append(Problem("--tracking-uri", f"there is no {database}; name the store that has the model"))
+    return problems
