@@ -65,10 +65,14 @@ def test_a_search_whose_time_is_over_is_queued_again_and_goes_on(
     wait_for(log, r"trial 0 +step")
     slurm.run("scancel", "--batch", "--signal=USR1", task)
     wait_for(log, r"hpo.run ended with 143 \(time\), start 0 of this job")
-    end = time.monotonic() + 60
-    while slurm.state(task) != "RUNNING" and time.monotonic() < end:
-        if slurm.state(task) == "PENDING":  # a cluster waits for two minutes before it starts a job again
-            slurm.run("scontrol", "update", f"jobid={task}", "starttime=now")
+    end = time.monotonic() + 120
+    while slurm.state(task) != "PENDING" and time.monotonic() < end:  # the script's last lines run on after its word
+        time.sleep(0.2)
+    # A cluster waits for two minutes before it starts a job again, since a credential of the second in which those
+    # before it were revoked is taken for one of them ("Job credential revoked"). A few seconds will do here.
+    time.sleep(5)
+    while slurm.state(task) == "PENDING" and time.monotonic() < end:
+        slurm.run("scontrol", "update", f"jobid={task}", "starttime=now")
         time.sleep(0.5)
     said = wait_for(log, r"hpo.run ended with \d+, start 1 of this job")
     assert "hpo.run ended with 0, start 1" in said
