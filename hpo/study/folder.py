@@ -72,7 +72,7 @@ def temporaries(*folders: Path) -> Iterator[Path]:
 
 
 def remove_temporaries(*folders: Path) -> None:
-    """Of a driver that was killed. For whoever holds the lock."""
+    """Of a driver, or a process of its trials, that was killed. For whoever holds the lock, while no trial runs."""
     for own in list(temporaries(*folders)):
         if own.is_dir():
             shutil.rmtree(own)
