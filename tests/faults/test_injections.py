@@ -30,6 +30,7 @@ def outcomes(request: pytest.FixtureRequest) -> Iterator[Mapping[str, "Future[Ou
 
 @pytest.mark.faults
 @pytest.mark.service
+@pytest.mark.xdist_group("injections")  # else every process of pytest would inject all of them
 @pytest.mark.parametrize("injection", SHORT, ids=[own.name for own in SHORT])
 def test_a_study_that_is_hurt_goes_on_and_loses_nothing(
     outcomes: Mapping[str, "Future[Outcome]"], injection: Injection

@@ -2,13 +2,18 @@
 
 import io
 import json
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import mlflow
 import pytest
+import uvicorn
 from toys import TOYS, Toy
 
 from hpo import predict
@@ -66,7 +71,9 @@ class Study:
         return Finish(self.config, self.prepared, self.folder, client.create_run(kept).info.run_id).judge(record, None)
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(f"task {name}")) for name in NAMES]
+)
 def study(request: pytest.FixtureRequest, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     toy, folder = TOYS[request.param], tmp_path_factory.mktemp("task")
     for seed, (split, rows) in enumerate({"train": 160, "validation": 40, "test": 80}.items()):
@@ -96,6 +103,22 @@ def champion(study: Study) -> Outcome:
 def forget_the_address() -> Iterator[None]:
     yield
     mlflow.set_tracking_uri(None)
+
+
+@contextmanager
+def served(model: Any) -> Iterator[str]:
+    """The application that `mlflow models serve` hands to uvicorn, behind uvicorn, without a process of its own."""
+    from mlflow.pyfunc import scoring_server  # its import warns, but for the first one, which registering does
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(scoring_server.init(model), log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def test_the_splits_are_read_and_what_became_of_them_is_told(study: Study) -> None:
@@ -183,14 +206,12 @@ def test_the_champion_answers_a_file_and_a_server_says_the_same(study: Study, ch
     assert [{name: row[name] for name in study.toy.asked} for row in written] == rows
 
     mlflow.set_tracking_uri(study.uri)
-    served: Any = mlflow.pyfunc.load_model("models:/toy@champion")
-    from mlflow.pyfunc import scoring_server  # its import warns, but for the first one, which registering does
-
     asked = rows if len(study.toy.asked) > 1 else [_text(row[study.toy.asked[0]]) for row in rows]
-    request = json.dumps({"inputs": asked}), "application/json", served, served.metadata.get_input_schema()
-    answer = scoring_server.invocations(*request)  # what `mlflow models serve` does with the body of a request
-    assert answer.status == 200, answer.response
-    replies = json.loads(answer.response)["predictions"]
+    with served(mlflow.pyfunc.load_model("models:/toy@champion")) as address:
+        request = Request(f"{address}/invocations", json.dumps({"inputs": asked}).encode())
+        request.add_header("Content-Type", "application/json")
+        with urlopen(request, timeout=60) as answer:
+            replies = json.load(answer)["predictions"]
     assert [reply["prediction"] for reply in replies] == [row["prediction"] for row in written]
     described = open_client(study.uri).get_registered_model("toy").description
     assert study.toy.task.usage(study.prepared.labels).row in described
