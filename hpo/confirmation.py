@@ -49,7 +49,8 @@ class Interval:
 @dataclass(frozen=True, slots=True)
 class Race:
     """Every candidate runs replicate 1, 2, ... up to `seeds`, all of them the same one before any runs the next; the
-    first two at once, since nothing can be said of one value each.
+    first two at once, since nothing can be said of one value each. Only the default configuration, which is never out,
+    runs ahead where there is room: its values count when the others have come to their round.
 
     After each round from the second on, a clear loser is out: one-sided t-test of its mean against the leader's, with
     the variance pooled over those that still race, which has k (m - 1) degrees of freedom for k candidates of m values
@@ -140,7 +141,7 @@ class Race:
                 if place not in scores.get(one.number, {}) and not _has_failed(one, place - 1, scores)
             ]
             if any(place == replicate for _, place in due):
-                return _Course(out, due, replicate)
+                return _Course(out, [*due, *self._ahead(last, scores)], replicate)
             out |= {one.number: replicate for one in racing if _has_failed(one, replicate, scores)}
             racing = [one for one in racing if one.number not in out]
             if 2 <= replicate < self.seeds:
@@ -148,6 +149,12 @@ class Race:
                 out |= {one.number: replicate for one in racing if one.number in behind and not one.is_reference}
                 racing = [one for one in racing if one.number not in out]
         return _Course(out, [], self.seeds)
+
+    def _ahead(self, replicate: int, scores: Scores) -> list[Run]:
+        """Runs after `replicate` that are certain to be wanted, whatever the others bring."""
+        places = range(replicate + 1, self.seeds + 1)
+        sure = [one.number for one in self.candidates if one.is_reference]
+        return [(number, place) for place in places for number in sure if place not in scores.get(number, {})]
 
     def _values(self, one: Candidate, replicate: int, scores: Scores) -> list[float]:
         """So that more is better."""

@@ -60,11 +60,26 @@ def test_the_lowest_mean_wins_where_less_is_better() -> None:
 
 def test_the_first_two_seeds_start_at_once_and_each_later_one_waits_for_the_one_before() -> None:
     own = race(4)
-    assert own.due({}) == [(number, place) for place in (1, 2) for number in (GOOD, OTHER, DEFAULT)]
+    ahead = [(DEFAULT, 3), (DEFAULT, 4)]
+    assert own.due({}) == [(number, place) for place in (1, 2) for number in (GOOD, OTHER, DEFAULT)] + ahead
     scores = {number: {1: values[0], 2: values[1]} for number, values in CLOSE.items()}
-    assert own.due(scores) == [(GOOD, 3), (OTHER, 3), (DEFAULT, 3)]
+    assert own.due(scores) == [(GOOD, 3), (OTHER, 3), *ahead]
     scores[GOOD][3] = 0.9
-    assert own.due(scores) == [(OTHER, 3), (DEFAULT, 3)]
+    assert own.due(scores) == [(OTHER, 3), *ahead]
+
+
+def test_what_the_default_runs_ahead_counts_when_the_others_are_there() -> None:
+    own = race(4)
+    scores: dict[int, dict[int, float | None]] = {DEFAULT: {1: 0.5, 2: 0.5, 3: 0.9, 4: 0.9}}
+    assert [run for run in own.due(scores) if run[0] == DEFAULT] == []
+    scores |= {GOOD: {1: 0.9, 2: 0.91}, OTHER: {1: 0.9, 2: 0.89}}
+    ahead, behind = own.standing(scores), own.standing(scores | {DEFAULT: {1: 0.5, 2: 0.5, 3: 0.9}})
+    assert ahead == behind
+    assert own.due(scores) == [(GOOD, 3), (OTHER, 3)]
+    scores[GOOD][3] = scores[OTHER][3] = 0.9
+    default = own.standing(scores)[-1]
+    assert default.number == DEFAULT
+    assert default.values == (0.5, 0.5, 0.9, 0.9)
 
 
 def test_a_clear_loser_gets_no_further_seed() -> None:

@@ -105,7 +105,7 @@ class RayRunner:
                 ),
                 tune_config=tune.TuneConfig(
                     search_alg=LedgerSearcher(search, flights, faults),
-                    scheduler=EachOnce(flights, watch),
+                    scheduler=EachOnce(flights, watch, slots),
                     num_samples=-1,
                     max_concurrent_trials=slots,
                     reuse_actors=True,

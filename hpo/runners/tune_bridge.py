@@ -129,14 +129,15 @@ class EachOnce(FIFOScheduler):
     that is being started for it: with short trials an actor a trial.
 
     It is also the one whom Tune shows what a process died of, and who is asked in every round of its loop, trial or no
-    trial: so it notes the one, and looks after silent trials with the other.
+    trial: so it notes the one, and looks after silent trials with the other. slots: how many trials run at a time, and
+    so how many actors are kept.
     """
 
-    def __init__(self, flights: Flights, watch: Watch) -> None:
+    def __init__(self, flights: Flights, watch: Watch, slots: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._flights, self._watch = flights, watch
+        self._flights, self._watch, self._slots = flights, watch, slots
         self._looked = 0.0
-        self._is_mended = False
+        self._is_mended = self._keeps_actors = False
         self._new: collections.deque[Trial] = collections.deque()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -159,6 +160,9 @@ class EachOnce(FIFOScheduler):
             self._end_silent(tune_controller._tune_controller)
         while self._new:
             trial = self._new.popleft()
+            if not self._keeps_actors:
+                self._keeps_actors = True
+                keep_actors(tune_controller._tune_controller, trial, self._slots)
             if trial.status in (Trial.PENDING, Trial.PAUSED):
                 return trial
         return None
@@ -177,6 +181,13 @@ class EachOnce(FIFOScheduler):
                 self._flights.deaths[trial.trial_id] = silent
                 self._watch.forget(number)
                 ray.kill(actor)
+
+
+def keep_actors(controller: Any, trial: Trial, slots: int) -> None:
+    """Let actors like that of `trial` wait for their next one until the search is finished. By itself Tune keeps one
+    beyond those that it has a trial for: when the last trials of a search had ended one by one, the confirmation began
+    with new processes, whose imports take some 10 s each."""
+    controller._actor_cache.increase_max(trial.placement_group_factory, by=slots)
 
 
 def take_all_deaths(manager: Any) -> None:

@@ -1,11 +1,21 @@
 """The search and the confirmation as one: the second begins when nothing of the first runs any more."""
 
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
+import ray.cloudpickle
 
 from hpo.ledger import Ledger
 from hpo.ledger.seeds import SeedLedger
 from hpo.records import Report, TrialConfig, TrialState
 from hpo.runners.inline import InlineRunner
+from hpo.runners.machine import cores
+from hpo.runners.ray import RayRunner
 from hpo.runners.toy import ToyObjective
 from hpo.samplers import RandomConfig
 from hpo.schedulers import FifoConfig
@@ -15,6 +25,8 @@ from hpo.study.phases import SearchThenConfirm
 from hpo.study.search import StudySearch
 from hpo.study.steps import Ladder
 from hpo.study.trials import ranked
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers can't import a test
 
 RATES = FloatRange(1e-5, 1e-1, log=True)
 
@@ -42,6 +54,24 @@ def made(folder: Path, rates: Parameter = RATES, trials: int = 3) -> SearchThenC
         return Confirmation(fresh, leaders(complete, 2, None), 2, 0.95, "accuracy", "max", ladder, emit, None)
 
     return SearchThenConfirm(search, confirm)
+
+
+@dataclass(frozen=True)
+class Together:
+    """Leaves a mark with its process's number; trials and runs named in pairs begin when both are there."""
+
+    folder: Path
+
+    def __call__(self, config: TrialConfig) -> Iterator[Report]:
+        (self.folder / f"{config.name}.{os.getpid()}").touch()
+        end = time.monotonic() + 60
+        for pair in ({"trial-0000", "trial-0001"}, {f"trial-{number:04d}-seed-1" for number in range(3)}):
+            while config.name in pair and len(self._there(pair)) < 2 and time.monotonic() < end:
+                time.sleep(0.02)
+        yield from ToyObjective()(config)
+
+    def _there(self, pair: set[str]) -> set[str]:
+        return {mark.stem for mark in self.folder.iterdir()} & pair
 
 
 def last(config: TrialConfig, value: float) -> Report:
@@ -103,3 +133,12 @@ def test_a_search_in_which_nothing_finished_has_nothing_to_confirm(tmp_path: Pat
     assert {record.state for record in study.search.records} == {TrialState.FAILED}
     assert study.exhausted
     assert study.confirmation is None
+
+
+@pytest.mark.skipif(cores() < 2, reason="two trials at a time need two cores")
+def test_the_confirmation_begins_in_the_processes_of_the_search(tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    RayRunner(Together(marks), at_most=2).run(made(tmp_path))
+    assert len([*marks.iterdir()]) == 3 + 2 * 2
+    assert len({mark.suffix for mark in marks.iterdir()}) == 2
