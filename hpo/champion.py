@@ -5,12 +5,12 @@ The arguments first; nothing heavy is imported before they are right. Must not d
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from hpo.asking import add_store
 from hpo.errors import ConfigError, ModelError, Problem, exit_code_of
 
 if TYPE_CHECKING:
@@ -129,7 +129,8 @@ def _words(past: "Past", version: "Version") -> Iterator[str]:
         if decision.digest:
             yield f"    test rows: {decision.rows:,}, sha256 {decision.digest[:16]}"
     if origin is not None:
-        yield f"  from: trial {origin.trial} of the study {origin.study}" + (
+        seed = f", seed {origin.replicate}," if origin.replicate else ""
+        yield f"  from: trial {origin.trial}{seed} of the study {origin.study}" + (
             f", program {origin.commit[:12]}" if origin.commit else ""
         )
         params = ", ".join(
@@ -240,12 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     every = argparse.ArgumentParser(add_help=False)
     every.add_argument("--model", required=True, metavar="NAME", help="the name in the registry")
-    every.add_argument(
-        "--tracking-uri",
-        default=os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db",
-        metavar="URI",
-        help="where MLflow is; otherwise MLFLOW_TRACKING_URI, or mlflow.db in this folder",
-    )
+    add_store(every)
     every.add_argument("--json", action="store_true", help="for scripts")
     acts = parser.add_subparsers(dest="act", required=True, metavar="show|history|rollback|promote")
     acts.add_parser("show", parents=[every], allow_abbrev=False, help="the champion, why, and how to use it")

@@ -39,7 +39,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Around a mean. low, high: None where there were fewer than two values."""
+    """Around a mean. low, high: None where there were fewer than two values, or all are the same: they say nothing of
+    how far another one may stray."""
 
     mean: float
     low: float | None = None
@@ -67,6 +68,8 @@ class Race:
     seeds: int
     confidence: float
     mode: Mode
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    """Of the metric: no interval of a mean reaches beyond."""
 
     def due(self, scores: Scores) -> list[Run]:
         """Runs that can start, in the order of their importance; those that are under way are among them. Empty when
@@ -99,8 +102,8 @@ class Race:
                     first=one.first,
                     values=tuple(values.values()),
                     mean=own.mean,
-                    low=own.low,
-                    high=own.high,
+                    low=None if own.low is None else max(own.low, self.bounds[0]),
+                    high=None if own.high is None else min(own.high, self.bounds[1]),
                     confidence=self.confidence,
                     is_out=one.number in course.out,
                     failed=len(counted[one.number]) - len(values),
@@ -217,7 +220,7 @@ def interval(values: Sequence[float], confidence: float) -> Interval:
     from scipy.special import stdtrit
 
     mean, freedom = fmean(values), len(values) - 1
-    if freedom < 1:
+    if freedom < 1 or max(values) - min(values) <= 1e-12 * max(map(abs, values)):
         return Interval(mean)
     error = math.sqrt(sum((value - mean) ** 2 for value in values) / freedom / len(values))
     reach = float(stdtrit(freedom, (1.0 + confidence) / 2.0)) * error

@@ -3,6 +3,7 @@
 HpoError
 ├── ConfigError          the space file or the command line            exit 2
 ├── DataError            the user's rows                               exit 2
+│   └── MissingColumnError  a column that the task reads is not there
 ├── ModelError           the pretrained model                          exit 2
 ├── StudyExistsError     a study of that name is there already         exit 2
 ├── NoTrialFinishedError nothing to choose a winner from               exit 3
@@ -15,9 +16,11 @@ HpoError
     └── DamagedBookmarkError  what a trial had written down can't be gone on from
 """
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
@@ -54,6 +57,14 @@ class ConfigError(HpoError):
 
 class DataError(HpoError):
     exit_code = 2
+
+
+class MissingColumnError(DataError):
+    """`column` is not there; whoever knows the space file says which key names it."""
+
+    def __init__(self, message: str, column: str) -> None:
+        self.column = column
+        super().__init__(message)
 
 
 class ModelError(HpoError):
@@ -97,6 +108,17 @@ class OutOfMemoryError(TrialError):
 
 class DamagedBookmarkError(TrialError):
     """What a trial had written down of itself is not what was meant to be; it begins again."""
+
+
+def install_command(*distributions: str) -> str:
+    """The remedy for what is not installed: for this Python, which need not be the shell's. An environment that uv has
+    made has no pip of its own."""
+    python, here = Path(sys.executable), Path.cwd()
+    shown = shlex.quote(str(python.relative_to(here) if python.is_relative_to(here) else python))
+    names = shlex.join(distributions)
+    if find_spec("pip") is None:
+        return f"uv pip install --python {shown} {names}"
+    return f"{shown} -m pip install {names}"
 
 
 def exit_code_of(command: Callable[[], int], *, file: str | None = None, stopped: str = "stopped") -> int:

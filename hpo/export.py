@@ -10,25 +10,24 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from hpo.errors import ConfigError, DataError, ModelError, Problem, exit_code_of
+from hpo import asking
+from hpo.errors import ConfigError, DataError, ModelError, Problem, exit_code_of, install_command
 
 if TYPE_CHECKING:
     from hpo.answering import Model
-    from hpo.columns import Column
     from hpo.encoded import Array, Encoded
     from hpo.registry import Registry, Version
 
 Network: TypeAlias = Any
 """torch's, which this room does not know."""
 
-REGISTERED = "models:/"
 NEEDED = ("onnx", "onnxruntime", "onnxscript")
 WHOLE, SMALL, FIGURES = "model.onnx", "model-int8.onnx", "export.json"
 MOST = 1_000
@@ -205,23 +204,12 @@ def _rows(model: "Model", arguments: argparse.Namespace) -> "Encoded":
 
     if not arguments.input.exists():
         raise DataError(f"{arguments.input}: there is no such file; correct --input")
-    asked = _asked(model.task.asked, arguments.text)
-    _, found = tables.read_rows(arguments.input, asked)
+    _, found = tables.read_rows(arguments.input, asking.columns(model.task.asked, arguments.text))
     return model.encode(found.slice(0, MOST).rename_columns([column.name for column in model.task.asked]))
 
 
-def _asked(asked: "tuple[Column, ...]", given: Sequence[str] | None) -> "tuple[Column, ...]":
-    """The columns of the file, which may be called otherwise than in training."""
-    if given is None:
-        return asked
-    if len(given) != len(asked):
-        own = ", ".join(column.name for column in asked)
-        raise ConfigError([Problem("--text", f"{len(given)} columns; this model asks for {len(asked)} ({own})")])
-    return tuple(replace(column, name=name) for column, name in zip(asked, given, strict=True))
-
-
 def _registered(arguments: argparse.Namespace) -> "tuple[Registry | None, Version | None]":
-    if not arguments.model.startswith(REGISTERED):
+    if not arguments.model.startswith(asking.REGISTERED):
         return None, None
     from hpo.registry import Registry
 
@@ -267,17 +255,10 @@ def _cpu() -> Any:
 def _check(arguments: argparse.Namespace) -> None:
     problems: list[Problem] = []
     if missing := [name for name in NEEDED if find_spec(name) is None]:
-        problems.append(Problem("", f"{', '.join(missing)} not installed; first: pip install 'bert-hpo[onnx]'"))
+        problems.append(Problem("", f"{', '.join(missing)} not installed; first: {install_command(*missing)}"))
     if arguments.output.is_file() or (arguments.output.is_dir() and any(arguments.output.iterdir())):
         problems.append(Problem("--output", f"{arguments.output} is there already; name a new folder"))
-    if arguments.model.startswith(REGISTERED):
-        from hpo.tracking import store_problems
-
-        problems += store_problems(arguments.tracking_uri)
-    elif not (Path(arguments.model) / "config.json").is_file():
-        problems.append(
-            Problem("--model", f"{arguments.model} is no folder with a config.json; name one, or models:/NAME@champion")
-        )
+    problems += asking.problems(arguments)
     if problems:
         raise ConfigError(problems)
 
@@ -290,22 +271,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--model", required=True, help="models:/NAME@ALIAS, models:/NAME/NUMBER, or a checkpoint folder"
-    )
+    asking.add_options(parser)
     parser.add_argument(
         "--input", required=True, type=Path, metavar="FILE", help=f"rows to measure on, at most {MOST:,} of them"
     )
     parser.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="a new one, for the files")
-    parser.add_argument(
-        "--text", nargs="+", metavar="COLUMN", help="the columns that the model asks for, as FILE calls them"
-    )
-    parser.add_argument(
-        "--tracking-uri",
-        default=os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db",
-        metavar="URI",
-        help="where the registry is: by default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db",
-    )
     return parser
 
 

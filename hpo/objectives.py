@@ -4,6 +4,7 @@ Owns the costs that every trial reports besides its task's metrics, and the comp
 at once. Pure. Must not know who samples or promotes.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -21,6 +22,18 @@ COSTS = {
     "trainable_parameters": "those of them that are not frozen",
 }
 """Searched for as any metric, always to be minimised."""
+
+OWN_UNIT = frozenset({"loss", "mse", "rmse", "mae", "perplexity", "sacrebleu", *COSTS})
+"""Metrics with a unit of their own, none below 0. All others lie within -1 and 1: shares, F1, correlations."""
+
+SIGNED = frozenset({"matthews_correlation", "pearson", "spearmanr"})
+
+
+def bounds_of(metric: str) -> tuple[float, float]:
+    """The least and the most that a metric can be."""
+    if metric in OWN_UNIT:
+        return (0.0, math.inf)
+    return (-1.0 if metric in SIGNED else 0.0, 1.0)
 
 
 def value_of(record: TrialRecord, name: str) -> float | None:

@@ -9,20 +9,17 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from hpo import asking
 from hpo.errors import ConfigError, DataError, ModelError, Problem, exit_code_of
 
 if TYPE_CHECKING:
     from hpo.answering import Model
-    from hpo.columns import Column
-    from hpo.tasks import Task
 
-REGISTERED = "models:/"
 MANY = 1_000
 """Rows from which on it takes long enough to say how far it is."""
 EPILOG = """examples:
@@ -52,8 +49,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         raise DataError(f"{arguments.input}: there is no such file; correct --input")
     with TemporaryDirectory(prefix="hpo-predict-") as temporary:
         model = _model(arguments, Path(temporary))
-        asked = _asked(model.task, arguments.text)
-        rows, table = tables.read_rows(arguments.input, asked)
+        rows, table = tables.read_rows(arguments.input, asking.columns(model.task.asked, arguments.text))
         table = table.rename_columns([column.name for column in model.task.asked])
         answer = partial(model.answers, table, all_scores=arguments.all_scores, at_most=arguments.batch_size)
         if len(table) < MANY:
@@ -74,14 +70,7 @@ def _check(arguments: argparse.Namespace) -> None:
     problems: list[Problem] = []
     if arguments.batch_size is not None and arguments.batch_size < 1:
         problems.append(Problem("--batch-size", f"{arguments.batch_size} rows are none; give at least 1"))
-    if arguments.model.startswith(REGISTERED):
-        from hpo.tracking import store_problems
-
-        problems += store_problems(arguments.tracking_uri)
-    elif not (Path(arguments.model) / "config.json").is_file():
-        problems.append(
-            Problem("--model", f"{arguments.model} is no folder with a config.json; name one, or models:/NAME@champion")
-        )
+    problems += asking.problems(arguments)
     if problems:
         raise ConfigError(problems)
 
@@ -92,7 +81,7 @@ def _model(arguments: argparse.Namespace, temporary: Path) -> "Model":
     from hpo.answering import Model, read_about, task_of
     from hpo.training.families import positions_of
 
-    if arguments.model.startswith(REGISTERED):
+    if arguments.model.startswith(asking.REGISTERED):
         from hpo.registry import Registry
 
         registry = Registry(arguments.tracking_uri)
@@ -135,17 +124,6 @@ def _guess(arguments: argparse.Namespace, config: Mapping[str, Any], limit: int)
     return {"task": task, "labels": [str(names[number]) for number in sorted(names, key=int)]}
 
 
-def _asked(task: "Task", given: Sequence[str] | None) -> "tuple[Column, ...]":
-    """The columns of the file, which may be called otherwise than in training."""
-    asked = task.asked
-    if given is None:
-        return asked
-    if len(given) != len(asked):
-        own = ", ".join(column.name for column in asked)
-        raise ConfigError([Problem("--text", f"{len(given)} columns; this model asks for {len(asked)} ({own})")])
-    return tuple(replace(column, name=name) for column, name in zip(asked, given, strict=True))
-
-
 def _config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
@@ -164,24 +142,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--model", required=True, help="models:/NAME@ALIAS, models:/NAME/NUMBER, or a checkpoint folder"
-    )
+    asking.add_options(parser)
     parser.add_argument("--input", required=True, type=Path, metavar="FILE", help="tsv, csv, jsonl, parquet or conll")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="tsv, csv, jsonl or parquet")
-    parser.add_argument(
-        "--text", nargs="+", metavar="COLUMN", help="the columns that the model asks for, as FILE calls them"
-    )
     parser.add_argument("--max-length", type=int, metavar="TOKENS", help="cut longer texts, instead of as in training")
     parser.add_argument("--batch-size", type=int, metavar="ROWS", help="at most so many rows at a time")
     parser.add_argument(
         "--all-scores", action="store_true", help="the probability of every class, not of the best only"
-    )
-    parser.add_argument(
-        "--tracking-uri",
-        default=os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db",
-        metavar="URI",
-        help="where the registry is: by default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db",
     )
     return parser
 

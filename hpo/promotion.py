@@ -69,6 +69,15 @@ class Evidence:
     against: int | None = None
     seen: int | None = None
 
+    @property
+    def is_alike(self) -> bool:
+        """Whether both say the same on every row."""
+        import numpy as np
+
+        return self.champion is not None and np.array_equal(
+            np.asarray(self.challenger.predictions), np.asarray(self.champion.predictions), equal_nan=True
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Tested:
@@ -122,13 +131,16 @@ def decide(evidence: Evidence, gate: PromotionConfig) -> Decision:
         return Decision(verdict="promote", reasons=(said,), **facts)
     improvement = _sign(evidence) * (own - theirs)
     reasons = [f"{said}, against {theirs:.4f} of the champion", _on_improvement(improvement, gate)]
+    if evidence.is_alike:
+        reasons[1:] = ["both answer every test row alike, so neither is better"]
     is_better = improvement > gate.min_improvement
     tested = _tested(evidence, gate.confidence, improvement)
     if tested is not None:
         facts |= {"low": tested.low, "high": tested.high, "wins": tested.wins, "losses": tested.losses}
     if tested is not None and gate.confidence is not None:
         allowed = 1.0 - gate.confidence
-        reasons.append(f"{tested.words}, at most {allowed:.3g} is needed for a confidence of {gate.confidence:g}")
+        if not evidence.is_alike:
+            reasons.append(f"{tested.words}, at most {allowed:.3g} is needed for a confidence of {gate.confidence:g}")
         is_better = is_better and tested.p_value <= allowed + _ROUNDING
         facts |= {"test": tested.test, "p_value": tested.p_value}
     verdict: Literal["promote", "keep"] = "promote" if is_better else "keep"
@@ -185,10 +197,10 @@ def _mcnemar(evidence: Evidence, confidence: float) -> _Tested:
     reach = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(
         max(up + down - (up - down) ** 2, 0.0) / (len(references) + 2)
     )
-    words = (
-        f"of {wins + losses:,} rows that only one has right, {wins:,} are the challenger's: "
-        f"p = {p_value:.3g} (McNemar, exact)"
-    )
+    apart = f"of {wins + losses:,} rows that only one has right, {wins:,} are the challenger's"
+    if not wins + losses:
+        apart = "both have the same rows right"
+    words = f"{apart}: p = {p_value:.3g} (McNemar, exact)"
     low, high = max(up - down - reach, -1.0), min(up - down + reach, 1.0)
     return _Tested("mcnemar", p_value, low, high, words, wins, losses)
 

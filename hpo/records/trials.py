@@ -227,7 +227,7 @@ class TrialRecord(Record):
 
 class Confirmed(Record):
     """A leader, retrained over fresh seeds. first: its value in the search, which it was chosen for. values: those of
-    the fresh seeds. mean, low, high: of them, with the interval of `confidence` (None: fewer than two seeds).
+    the fresh seeds. mean, low, high: of them, with the interval of `confidence` (None: one seed, or all are alike).
     is_out: the race was ended early for it, as a clear loser or because a seed failed. failed: how many did. gain: of
     the mean over the default configuration on the same seeds, above zero where it is better, with its interval.
     """
@@ -245,6 +245,11 @@ class Confirmed(Record):
     gain: float | None = None
     gain_low: float | None = None
     gain_high: float | None = None
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether all of several seeds gave the same value, which makes no interval."""
+        return len(self.values) > 1 and (self.low is None or self.low == self.high)
 
     def optimism(self, mode: Literal["min", "max"]) -> float:
         """By how much the first score was better than the mean over fresh seeds."""

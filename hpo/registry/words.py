@@ -58,12 +58,20 @@ def _origin(origin: Origin | None) -> list[str]:
         return []
     commit = f", by the program of commit `{origin.commit[:12]}`" if origin.commit else ""
     params = ", ".join(f"{name} = {_short(value)}" for name, value in origin.params.items())
-    lines = [f"From trial {origin.trial} of the study `{origin.study}`{commit}.", "", f"Hyperparameters: {params}.", ""]
+    seed = f", seed {origin.replicate}," if origin.replicate else ""
+    lines = [
+        f"From trial {origin.trial}{seed} of the study `{origin.study}`{commit}.",
+        "",
+        f"Hyperparameters: {params}.",
+        "",
+    ]
     if (seeds := origin.confirmed) is not None:
+        several = len(seeds.values) > 1
         spread = f" ({seeds.low:.4f} to {seeds.high:.4f})" if seeds.low is not None and seeds.high is not None else ""
         lines += [
             f"On the validation split {seeds.mean:.4f}{spread} over {len(seeds.values)} fresh seeds, "
-            f"{seeds.first:.4f} in the search.",
+            f"{seeds.first:.4f} in the search."
+            + (f" Its weights are those of seed {origin.replicate}, the best of them." if seed and several else ""),
             "",
         ]
     return lines

@@ -3,9 +3,11 @@
 Made from records alone; both pages say it. Must not know HTML or Markdown.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hpo.objectives import bounds_of
 from hpo.records import StudySummary, TrialRecord
 from hpo.report import words
 from hpo.report.findings import (
@@ -19,6 +21,10 @@ from hpo.report.findings import (
     spared,
     winners_confirmation,
 )
+from hpo.report.summary import model_of, weights_of
+
+FEW_ROWS = 300
+"""Rows below which chance moves a score by six points or more: what that comes to is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +52,18 @@ def answers(summary: StudySummary, trials: Sequence[TrialRecord]) -> Answers:
 
 
 def can_i_have_it(summary: StudySummary) -> str:
-    """One sentence; the reasons are in the summary."""
+    """A sentence or two; the reasons are in the summary."""
+    if (model := model_of(summary)) is None:
+        return "This study promotes nothing, and no checkpoint was kept."
+    weights = weights_of(summary)
+    of = f" Its weights are those of {weights}." if weights else ""
     if summary.model_uri is None:
-        where = "its checkpoint is in the study's folder" if summary.best.checkpoint else "no checkpoint was kept"
-        return f"This study promotes nothing; {where}."
+        return f"This study promotes nothing; the winner's checkpoint is {model}.{of}"
     if summary.decision == "promote":
-        return f"Yes: it is the champion now, {summary.model_uri}."
+        return f"Yes: it is the champion now, {model}.{of}"
     if summary.decision == "keep":
-        return f"Not as champion: the present one is kept. It is registered as {summary.model_uri}."
-    return f"It is registered as {summary.model_uri}."
+        return f"Not as champion: the present one is kept. It is registered as {model}.{of}"
+    return f"It is registered as {model}.{of}"
 
 
 def gains(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[tuple[str, str, Gain]]:
@@ -137,13 +146,13 @@ def _sure(summary: StudySummary) -> Tile:
         return Tile("How sure", "one seed", "not retrained over fresh seeds: the score holds some luck")
     seeds = words.count(len(own.values), "fresh seed")
     optimism = f"the first score was {words.too_good(summary.metric, own.optimism(summary.mode))}"
-    if own.low is None or own.high is None:
+    if own.is_alike:
+        note = f"validation, {seeds}: they say nothing of how far it may stray"
+        return Tile("How sure", words.interval(own), note)
+    if own.low is None:
         return Tile("How sure", words.metric_value(own.mean), f"validation, mean of {seeds}, no interval; {optimism}")
-    if own.low == own.high:
-        return Tile("How sure", "all seeds alike", f"validation, {seeds}: they say nothing of how far it may stray")
-    interval = f"{own.low:.3f} to {own.high:.3f}"
     of = f"{own.confidence:.0%} interval of the validation mean over {seeds}, on the same rows"
-    return Tile("How sure", interval, f"{of}; {optimism}")
+    return Tile("How sure", words.interval(own, ".3f"), f"{of}; {optimism}")
 
 
 def _bought(summary: StudySummary, trials: Sequence[TrialRecord]) -> Tile:
@@ -174,6 +183,36 @@ def _cost(summary: StudySummary, trials: Sequence[TrialRecord]) -> Tile:
 
 
 def _caution(summary: StudySummary) -> str | None:
+    return " ".join(filter(None, (_luck(summary), _few_rows(summary)))) or None
+
+
+def _few_rows(summary: StudySummary) -> str | None:
+    """How far chance goes where few rows judge."""
+    on_test = (summary.test_best or {}).get(summary.metric)
+    scores = (("test", summary.test_rows, on_test), ("validation", summary.validation_rows, summary.best.value))
+    found = []
+    for split, rows, score in scores:
+        if score is None or not 0 < rows < FEW_ROWS:
+            continue
+        said = f"{words.count(rows, split + ' row')} {'is' if rows == 1 else 'are'} few"
+        if bounds_of(summary.metric) != (0.0, 1.0):
+            found.append(f"{said}: others would give another {summary.metric}.")
+            continue
+        reach = 100 * chance(score, rows)
+        found.append(
+            f"{said}: by the choice of rows alone, a share of {score:.2f} of them is uncertain by {reach:.0f} points "
+            "to either side (95 %)."
+        )
+    return " ".join(found) or None
+
+
+def chance(share: float, rows: int) -> float:
+    """Half the width of Wilson's 95 % interval (1927) of a share of so many rows."""
+    z = 1.96
+    return z * math.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2)) / (1 + z**2 / rows)
+
+
+def _luck(summary: StudySummary) -> str | None:
     gain = gain_on_test(summary)
     if gain is not None and gain.low is not None and gain.high is not None and gain.low <= 0.0 <= gain.high:
         return (

@@ -148,7 +148,7 @@ class Board:
 
     @property
     def leaders(self) -> Sequence[Leader]:
-        """The candidates of the confirmation, the best mean first; those that are out last."""
+        """The candidates of the confirmation, the default among them, the best mean first; those that are out last."""
         found = []
         for number in dict.fromkeys(number for number, _ in self.runs):
             runs = [row for (own, _), row in self.runs.items() if own == number]

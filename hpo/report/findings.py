@@ -296,6 +296,6 @@ def _log_choose(all_of: int, some: int) -> float:
     return math.lgamma(all_of + 1) - math.lgamma(some + 1) - math.lgamma(all_of - some + 1)
 
 
-def chose_among_several(summary: StudySummary) -> bool:
-    """Whether more leaders than one were confirmed, the default, which comes with them in any case, not counted."""
-    return sum(own.origin != BASELINE for own in summary.confirmed) > 1
+def chosen(summary: StudySummary) -> list[Confirmed]:
+    """The confirmed leaders, without the default, which comes with them in any case."""
+    return [own for own in summary.confirmed if own.origin != BASELINE]

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
+ENOUGH = 20
+"""Trials with a value below which no importance is said: another seed would turn the order of the params round."""
+
 FEWEST = 8
-"""Trials below which no importance is said: the best tenth of them would be one."""
+"""Trials below which no surface is drawn."""
 
 SPARSE = 5
 """Different values up to which a range is drawn like a choice."""
@@ -50,7 +53,7 @@ def importances(
     with _quiet():
         study, names = _in_memory(summary, trials, varying)
         count = len(study.trials)
-        if count < FEWEST or len(names) < 2 or len({trial.value for trial in study.trials}) < 2:
+        if count < ENOUGH or len(names) < 2 or len({trial.value for trial in study.trials}) < 2:
             return {}
         evaluator = PedAnovaImportanceEvaluator(target_quantile=top(trials) / count)
         found = get_param_importances(study, evaluator=evaluator, params=list(names))

@@ -20,11 +20,12 @@ def report_markdown(
 ) -> str:
     """pictures: captions by the names of the files that lie beside the page."""
     said = answers(summary, trials)
-    lines = [summary_markdown(summary).rstrip(), "", f"**{_text(said.headline)}**", ""]
-    lines += [f"- {tile.question}: **{_text(tile.figure)}** ({_text(tile.note)})" for tile in said.tiles]
+    lines = [f"# {_text(summary.study)}", "", f"**{_text(said.headline)}**", ""]
+    lines += [f"- {tile.question}: **{_text(tile.figure)}**, {_text(tile.note)}" for tile in said.tiles]
     lines += [f"- Can I have it? {_text(can_i_have_it(summary))}", ""]
     if said.caution:
-        lines += [f"> {_text(said.caution)}", ""]
+        lines += [f"> Read with care. {_text(said.caution)}", ""]
+    lines += [summary_markdown(summary).rstrip(), ""]
     for part in parts:
         lines += [f"## {part.title}", ""]
         for paragraph in part.paragraphs:
@@ -34,8 +35,8 @@ def report_markdown(
         picture = WITH_PICTURE.get(part.anchor)
         if picture is not None and picture in pictures:
             lines += [f"![{pictures[picture]}]({picture})", ""]
-        lines += [f"- {_text(chart.alt)}" for chart in part.charts]
-        lines += [""] if part.charts else []
+        for chart in part.charts:
+            lines += [_text(chart.said), ""] if chart.said else []
         for table in part.tables:
             lines += [*_table(table), ""]
         for own in part.shaded:
@@ -49,7 +50,8 @@ def report_markdown(
 
 def _table(table: Table) -> list[str]:
     rows = table.rows[:ROWS] if table.sortable else table.rows
-    lines = [f"{_text(table.title)}" + (f" ({ROWS} of {len(table.rows):,})" if len(rows) < len(table.rows) else ""), ""]
+    shown = f" ({ROWS} of {len(table.rows):,})" if len(rows) < len(table.rows) else ""
+    lines = [f"**{_text(table.title)}**{shown}", ""]
     lines += ["| " + " | ".join(map(_text, table.heads)) + " |", "|" + " --- |" * len(table.heads)]
     return lines + ["| " + " | ".join(_text(cell.text) for cell in row.cells) + " |" for row in rows]
 

@@ -108,7 +108,7 @@ def _about(summary: StudySummary, background: Background) -> str:
 
 
 def _commands(summary: StudySummary) -> list[str]:
-    commands = [predict_command(summary.model_uri, summary.tracking_uri)] if summary.model_uri else []
+    commands = [command] if (command := predict_command(summary)) else []
     if summary.tracking_uri and (command := ui_command(summary.tracking_uri)):
         commands.append(command)
     return commands

@@ -11,12 +11,14 @@ from hpo.space import Scalar
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """name: unique on the page. alt: what the figure shows, for who cannot see it."""
+    """name: unique on the page. alt: what the figure shows, for who cannot see it. said: the same as sentences, for a
+    page without figures; empty where words, a table or a picture beside it say it already."""
 
     name: str
     figure: Figure
     caption: str
     alt: str
+    said: str = ""
 
     @property
     def height(self) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hpo.records import Confirmed, TrialState
+from hpo.records import BASELINE, Confirmed, TrialState
 from hpo.report import words
 from hpo.report.board import Board, Leader, Row
 
@@ -31,7 +31,7 @@ def confirmed_line(one: Confirmed, metric: str) -> str:
     failed = f", {words.count(one.failed, 'failed one')} besides" if one.failed else ""
     return (
         f"trial {one.number} {verdict}: {metric} {words.metric_value(one.mean)}"
-        f"{words.spread(one.low, one.high, one.confidence)} over {words.count(len(one.values), 'fresh seed')}{failed}, "
+        f"{words.spread(one)} over {words.count(len(one.values), 'fresh seed')}{failed}, "
         f"first {words.metric_value(one.first)}"
     )
 
@@ -41,7 +41,8 @@ def header(board: Board) -> list[str]:
     leaders = board.leaders
     ended = sum(row.state.is_finished for row in board.runs.values())
     most = f" of at most {len(leaders) * board.budget.seeds}" if board.budget.seeds else ""
-    parts = [f"confirming {words.count(len(leaders), 'leader')}", f"{ended}{most} runs"]
+    defaults = sum(leader.trial.origin == BASELINE for leader in leaders)
+    parts = [f"confirming {words.leaders(len(leaders), defaults)}", f"{ended}{most} runs"]
     if leaders and leaders[0].mean is not None:
         parts.append(
             f"best mean {board.metric} {words.metric_value(leaders[0].mean)} (trial {leaders[0].trial.number})"
@@ -50,7 +51,7 @@ def header(board: Board) -> list[str]:
 
 
 def table(board: Board, varying: Sequence[str], height: int) -> "Table":
-    """One row a leader, the best mean first. height: rows at most. varying: the params worth a column."""
+    """One row a candidate, the best mean first. height: rows at most. varying: the params worth a column."""
     from rich import box
     from rich.table import Table
 
@@ -98,4 +99,4 @@ def _state(leader: Leader, place: int) -> str:
         return "out"
     if place == 0 and leader.mean is not None:
         return "leads"
-    return "default" if leader.trial.origin == "default" else ""
+    return "default" if leader.trial.origin == BASELINE else ""

@@ -59,8 +59,7 @@ def why_section(summary: StudySummary) -> Section | None:
     gap = max(abs(own.gap) for own in review.explained)
     least = min(abs(own.logit - own.baseline) for own in review.explained)
     paragraphs = (
-        "Some answers on the test rows, the worst ones and right ones, token by token. Blue speaks for the answer, "
-        "orange with dots below against it; the stronger the colour, the more.",
+        "Some answers on the test rows, the worst ones and right ones, token by token.",
         "These are integrated gradients (Sundararajan et al. 2017) over the word embeddings, from nothing but padding "
         "to the text itself. The weights of a row should add up to the difference that the text makes to the answer's "
         f"logit: they miss it by {gap:.2g} at most, and the smallest of these differences is {least:.2g}.",
@@ -171,7 +170,8 @@ def _matrix(confusion: Confusion) -> Chart:
     right = sum(row[number] for number, row in enumerate(counts))
     alt = f"Confusion matrix of {len(counts)} classes: {right:,} of {sum(map(sum, counts)):,} rows on the diagonal"
     caption = "Rows by true class (down) and by answer (across); the colour is the share of the true class."
-    return Chart("confusion", draw_confusion(confusion.labels, counts), caption, alt)
+    said = f"{alt} ({MATRIX})."
+    return Chart("confusion", draw_confusion(confusion.labels, counts), caption, alt, said)
 
 
 def draw_confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Figure:

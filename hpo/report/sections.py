@@ -11,7 +11,7 @@ from hpo.report.answers import gain_text, gains
 from hpo.report.findings import (
     Background,
     best_first,
-    chose_among_several,
+    chosen,
     epochs_of,
     evidence,
     expected_best,
@@ -27,8 +27,8 @@ from hpo.report.parts import Cell, Chart, Line, Section, Table, breakdown_table,
 from hpo.report.review import errors_section, on_test, why_section
 from hpo.report.setting import set_up
 
-ENOUGH = 50
-"""Trials below which an importance is a rough guess."""
+ROUGH = 50
+"""Trials below which an importance is a rough guess; below `landscape.ENOUGH` nothing is said of it."""
 
 
 def sections(summary: StudySummary, trials: Sequence[TrialRecord], background: Background) -> list[Section]:
@@ -53,16 +53,17 @@ def sections(summary: StudySummary, trials: Sequence[TrialRecord], background: B
 
 def _winner(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
     paragraphs, tables, shown = [], [], []
-    own = winners_confirmation(summary)
+    own, several = winners_confirmation(summary), chosen(summary)
+    who = words.leaders(len(summary.confirmed), len(summary.confirmed) - len(several))
     if own is not None:
         paragraphs.append(
-            "The leaders of the search were trained again over fresh seeds, and the winner is named by its mean. "
-            f"It was chosen for a first score of {words.metric_value(own.first)}; fresh seeds make it "
+            f"Trained again over fresh seeds, the same ones for each: {who}. The winner is named by its mean. It was "
+            f"chosen for a first score of {words.metric_value(own.first)}; fresh seeds make it "
             f"{words.metric_value(own.mean)}: the first score was "
             f"{words.too_good(summary.metric, own.optimism(summary.mode))}"
             + (
-                f", those of all leaders on average {words.too_good(summary.metric, summary.optimism)}."
-                if summary.optimism is not None and chose_among_several(summary)
+                f", those of all {len(several)} leaders on average {words.too_good(summary.metric, summary.optimism)}."
+                if summary.optimism is not None and len(several) > 1
                 else "."
             )
         )
@@ -76,7 +77,7 @@ def _winner(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
             f"trial {one.number}: first score {words.metric_value(one.first)}, mean {words.metric_value(one.mean)}"
             for one in summary.confirmed
         )
-        caption = "Leaders over fresh seeds. A first score to the better side of its mean was luck."
+        caption = f"{who[0].upper()}{who[1:]} over fresh seeds. A first score to the better side of its mean was luck."
         shown.append(Chart("seeds", figure, caption, alt))
         tables.append(_confirmed(summary))
     before = (summary.test_untrained or {}).get(summary.metric)
@@ -120,7 +121,6 @@ def _winner(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
 def _confirmed(summary: StudySummary) -> Table:
     rows = []
     for one in summary.confirmed:
-        interval = f"{one.low:.4f} to {one.high:.4f}" if one.low is not None and one.high is not None else ""
         rows.append(
             Line(
                 (
@@ -128,7 +128,7 @@ def _confirmed(summary: StudySummary) -> Table:
                     Cell(one.origin),
                     Cell(words.metric_value(one.first), one.first),
                     Cell(words.metric_value(one.mean), one.mean),
-                    Cell(interval),
+                    Cell(words.interval(one)),
                     Cell(
                         ", ".join(map(words.metric_value, one.values))
                         + (f" ({one.failed} failed)" if one.failed else "")
@@ -152,7 +152,7 @@ def _history(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
     return Section(
         "history",
         "History",
-        charts=(Chart("history", charts.draw_history(summary, trials), caption, alt),),
+        charts=(Chart("history", charts.draw_history(summary, trials), caption, alt, f"{alt}."),),
     )
 
 
@@ -191,9 +191,10 @@ def _params(summary: StudySummary, trials: Sequence[TrialRecord], background: Ba
         caption = (
             f"How much each param decides whether a trial is among the best {landscape.top(trials)}, whatever the "
             "others are (PED-ANOVA); stopped trials are counted in, at the last value they had."
-            + ("" if len(trials) >= ENOUGH else " Of so few trials it is a rough guess.")
+            + ("" if len(trials) >= ROUGH else " Of so few trials it is a rough guess.")
         )
-        shown.append(Chart("importance", figure, caption, f"Importance of params: {top}"))
+        alt = f"Importance of params: {top}"
+        shown.append(Chart("importance", figure, caption, alt, f"{alt}. {caption}"))
     if figure := charts.draw_slices(summary, trials, varying, order):
         alt = f"{summary.metric} against {', '.join(order)}; the winner has " + ", ".join(
             f"{name} {words.short_value(summary.best.params[name], 3)}" for name in order if name in summary.best.params
@@ -208,11 +209,14 @@ def _params(summary: StudySummary, trials: Sequence[TrialRecord], background: Ba
         shown.append(Chart("contour", figure, caption, f"{summary.metric} over {pair[0]} and {pair[1]}"))
     if not shown:
         return None
-    said = (
-        ()
-        if shares or len(varying) < 2
-        else ("There are too few trials with different values to say which params mattered.",)
+    valued = sum(last_value(trial) is not None for trial in trials)
+    why = (
+        f"{words.count(valued, 'trial')} with a value cannot say which params mattered: below {landscape.ENOUGH}, "
+        "shares of importance are noise. The figures show where the good trials lie, no more."
+        if valued < landscape.ENOUGH
+        else "The trials do not differ enough to say which params mattered."
     )
+    said = () if shares or len(varying) < 2 else (why,)
     return Section("params", "What mattered", said, charts=tuple(shown))
 
 
@@ -274,7 +278,8 @@ def _effort(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
             "choosing what to try first. Stopped trials count with what they reached and what they took."
         )
         alt = ", ".join(f"{row.mean:.4f} after {row.epochs:.0f} epochs" for row in (half, rows[-1]))
-        shown.append(Chart("expected", figure, caption, f"Expected best: {alt}"))
+        said = f"The best to expect of trials picked at random from these (Dodge et al. 2019): {alt}."
+        shown.append(Chart("expected", figure, caption, f"Expected best: {alt}", said))
     lines = tuple(
         Line(
             (

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from hpo.mlflow_client import view_path, without_password
 from hpo.records import StudySummary, TrialState
 from hpo.report import words
-from hpo.report.findings import chose_among_several
+from hpo.report.findings import chosen, winners_confirmation
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 """Where `hpo.predict` looks by itself."""
@@ -35,8 +35,8 @@ def summary_text(summary: StudySummary, programs: str = "") -> str:
 
 
 def summary_markdown(summary: StudySummary) -> str:
-    """The same words as a page."""
-    lines = [f"# {escape(summary.study, quote=False)}", "", escape(_headline(summary), quote=False), ""]
+    """The same words in Markdown."""
+    lines = [escape(_headline(summary), quote=False), ""]
     for label, text in _parts(summary):
         code = label in COMMANDS
         body = "\n".join(f"      {line}" for line in text.split("\n"))
@@ -51,7 +51,7 @@ def programs() -> str:
     found = shutil.which("mlflow")
     if found is not None and Path(found).parent == folder:
         return ""
-    return f"{folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder}/"
+    return f"{_from_here(folder)}/"
 
 
 def ui_command(tracking_uri: str) -> str | None:
@@ -87,17 +87,34 @@ def _parts(summary: StudySummary) -> list[tuple[str, str]]:
         parts.append(("test", test))
     if summary.moved and summary.baseline is not None:
         parts.append(("the default", _moved(summary)))
-    if summary.model_uri is not None:
-        parts.append(("model", _model(summary)))
+    if (model := model_of(summary)) is not None:
+        parts.append(("model", _model(summary, model)))
     if summary.history:
         parts.append(("history", "\n".join(summary.history)))
     if summary.tracking_uri:
         command = ui_command(summary.tracking_uri)
         address = ui_address(summary)
         parts.append(("look at it", f"{command}\n{address}" if command else address))
-    if summary.model_uri is not None:
-        parts.append(("predict", predict_command(summary.model_uri, summary.tracking_uri)))
+    if command := predict_command(summary):
+        parts.append(("predict", command))
     return parts
+
+
+def model_of(summary: StudySummary) -> str | None:
+    """What `hpo.predict` calls the winner: its name in the registry, else the folder of its checkpoint."""
+    if summary.model_uri is not None:
+        return summary.model_uri
+    return str(_from_here(summary.checkpoint)) if summary.checkpoint is not None else None
+
+
+def weights_of(summary: StudySummary) -> str | None:
+    """`trial 8, seed 2, the best of its 3 fresh seeds on the validation rows`; None for weights of the search."""
+    if not summary.replicate:
+        return None
+    own = winners_confirmation(summary)
+    seeds = len(own.values) if own is not None else 0
+    among = f", the best of its {seeds} fresh seeds on the validation rows" if seeds > 1 else ""
+    return f"trial {summary.best.number}, seed {summary.replicate}{among}"
 
 
 def _validation(summary: StudySummary) -> str:
@@ -121,7 +138,7 @@ def _confirmed(summary: StudySummary) -> str:
     metric, best = summary.metric, summary.confirmed[0]
     seeds = words.count(len(best.values), "fresh seed")
     lines = [
-        f"{metric} {words.metric_value(best.mean)}{words.spread(best.low, best.high, best.confidence)}, "
+        f"{metric} {words.metric_value(best.mean)}{words.spread(best)}, "
         f"the mean over {seeds}{_on_rows(summary.validation_rows)}"
     ]
     default = summary.confirmed_baseline
@@ -133,8 +150,8 @@ def _confirmed(summary: StudySummary) -> str:
         lines.append(f"the default reaches {reached} on the same seeds: {words.gain(metric, best.gain, 0.0)}{spread}")
     own = best.optimism(summary.mode)
     first = f"its first score, {words.metric_value(best.first)}, was {words.too_good(metric, own)}"
-    if chose_among_several(summary):
-        first += f"; those of all leaders on average {words.too_good(metric, summary.optimism or 0.0)}"
+    if (several := len(chosen(summary))) > 1:
+        first += f"; those of all {several} leaders on average {words.too_good(metric, summary.optimism or 0.0)}"
     lines.append(first)
     return "\n".join(lines)
 
@@ -165,18 +182,26 @@ def _moved(summary: StudySummary) -> str:
     return f"moved into the space: {changed}"
 
 
-def _model(summary: StudySummary) -> str:
-    verdict = {"promote": "promoted", "keep": "the present champion is kept"}.get(summary.decision or "", "")
-    reasons = "\n".join(summary.reasons)
-    first = f"{summary.model_uri}, {verdict}" if verdict else str(summary.model_uri)
-    return f"{first}\n{reasons}" if reasons else first
+def _model(summary: StudySummary, model: str) -> str:
+    verdict = {"promote": ", promoted", "keep": ", the present champion is kept"}.get(summary.decision or "", "")
+    lines = [f"{model}{verdict}", *summary.reasons]
+    if weights := weights_of(summary):
+        lines.append(f"its weights: {weights}")
+    return "\n".join(lines)
 
 
-def predict_command(model_uri: str, tracking_uri: str) -> str:
-    elsewhere = (
-        "" if tracking_uri == DEFAULT_STORE else f" --tracking-uri {shlex.quote(without_password(tracking_uri))}"
-    )
-    return f"python -m hpo.predict --model {shlex.quote(model_uri)} --input FILE --output FILE{elsewhere}"
+def predict_command(summary: StudySummary) -> str | None:
+    """None where no weights were kept."""
+    model, store = model_of(summary), summary.tracking_uri
+    if model is None:
+        return None
+    is_found = summary.model_uri is None or store == DEFAULT_STORE
+    elsewhere = "" if is_found else f" --tracking-uri {shlex.quote(without_password(store))}"
+    return f"python -m hpo.predict --model {shlex.quote(model)} --input FILE --output FILE{elsewhere}"
+
+
+def _from_here(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _on_rows(rows: int) -> str:

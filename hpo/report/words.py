@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from hpo.objectives import OWN_UNIT
+from hpo.records import Confirmed
 from hpo.space import Scalar
 
 SHORT_NAMES = {
@@ -27,9 +29,6 @@ SHORT_NAMES = {
 }
 STAGE = "adapt_"
 """Before the names of what the stage `adapt` trains with."""
-
-ERRORS = frozenset({"loss", "mse", "rmse", "mae", "perplexity"})
-"""Metrics with a unit of their own. All others lie within -1 and 1, so differences are read in points of 0.01."""
 
 REASON = 160
 """Characters of a reason; the whole is in the ledger and on the trial's page."""
@@ -60,24 +59,24 @@ def metric_value(value: float | None) -> str:
 
 
 def gain(metric: str, better: float, worse: float) -> str:
-    """`+2.2 points`; for a metric with a unit of its own, the plain difference."""
-    if metric in ERRORS:
+    """`+2.2 points` of 0.01; for a metric with a unit of its own, the plain difference."""
+    if metric in OWN_UNIT:
         return f"{better - worse:+.4f}"
     return f"{100 * (better - worse):+.1f} points"
 
 
 def gain_spread(metric: str, low: float | None, high: float | None, confidence: float) -> str:
-    """` (95 %: -0.3 to +4.1)`, in the unit of `gain`; nothing where there is no interval."""
-    if low is None or high is None:
+    """` (95 %: -0.3 to +4.1)`, in the unit of `gain`; nothing where there is no interval, or one of no width."""
+    if low is None or high is None or low == high:
         return ""
-    if metric in ERRORS:
+    if metric in OWN_UNIT:
         return f" ({100 * confidence:g} %: {low:+.4f} to {high:+.4f})"
     return f" ({100 * confidence:g} %: {100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def too_good(metric: str, optimism: float) -> str:
     """`1.4 points too good`, or too bad where it was below what came of it."""
-    size = f"{abs(optimism):.4f}" if metric in ERRORS else f"{100 * abs(optimism):.1f} points"
+    size = f"{abs(optimism):.4f}" if metric in OWN_UNIT else f"{100 * abs(optimism):.1f} points"
     return f"{size} too {'good' if optimism >= 0 else 'bad'}"
 
 
@@ -103,11 +102,26 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def spread(low: float | None, high: float | None, confidence: float) -> str:
-    """` (95 %: 0.7390 to 0.7570)`; nothing where there is no interval."""
-    if low is None or high is None:
-        return ""
-    return f" ({100 * confidence:g} %: {metric_value(low)} to {metric_value(high)})"
+def spread(one: Confirmed) -> str:
+    """` (95 %: 0.7390 to 0.7570)`; nothing where one seed makes no interval."""
+    if one.is_alike:
+        return " (all seeds alike)"
+    return f" ({100 * one.confidence:g} %: {interval(one)})" if one.low is not None else ""
+
+
+def interval(one: Confirmed, form: str = ".4f") -> str:
+    """`0.7390 to 0.7570`, or that there is none."""
+    if one.is_alike:
+        return "all seeds alike"
+    return "" if one.low is None or one.high is None else f"{one.low:{form}} to {one.high:{form}}"
+
+
+def leaders(confirmed: int, defaults: int) -> str:
+    """`2 leaders and the default`. confirmed: of all. defaults: whether it is among them, 0 or 1: nobody chose it by
+    its score, so it is no leader."""
+    if confirmed == defaults:
+        return "the default"
+    return count(confirmed - defaults, "leader") + (" and the default" if defaults else "")
 
 
 def brief(reason: str) -> str:

@@ -16,7 +16,7 @@ from hpo import crash
 from hpo.confirmation import Candidate, Race, Run
 from hpo.ledger import PARTS, part_of
 from hpo.ledger.seeds import SeedLedger
-from hpo.objectives import NO_LIMITS, Limits
+from hpo.objectives import NO_LIMITS, Limits, bounds_of
 from hpo.records import (
     AnyEvent,
     Confirmed,
@@ -103,6 +103,7 @@ class Confirmation:
             self.seeds,
             self.confidence,
             self.mode,
+            bounds_of(self.metric),
         )
         self._settle()
 

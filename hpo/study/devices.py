@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from hpo.config import StudyConfig
 from hpo.encoded import Encoded
@@ -83,8 +84,7 @@ def _here(config: StudyConfig, prepared: Prepared, say: Callable[[str], None], *
         return 1.0
     needs = _measured(config, prepared)
     count = beside_each_other(needs)
-    took = "a trial at the largest batch does not fit" if needs is None else f"one takes {needs.trial / 2**30:.1f} GiB"
-    say(f"gpus      {count} trial{'s' if count > 1 else ''} at a time on {on}: {took}")
+    say(f"gpus      {count} trial{'s' if count > 1 else ''} at a time on {on}: {why(needs)}")
     return 1.0 / count
 
 
@@ -96,19 +96,36 @@ class Needs:
     free: int
 
 
-def beside_each_other(needs: Needs | None) -> int:
-    """Trials to a GPU. None: not even one fits as it is, and it will train on smaller micro-batches."""
-    return 1 if needs is None else max(1, min(MOST, math.floor(HEADROOM * needs.free / needs.trial)))
+Obstacle: TypeAlias = TrialError | BrokenProcessPool
+"""Why nothing was measured."""
 
 
-def _measured(config: StudyConfig, prepared: Prepared) -> Needs | None:
-    """The most of all models. None where memory does not suffice for one trial; smaller micro-batches answer that."""
+def beside_each_other(needs: Needs | Obstacle) -> int:
+    """Trials to a GPU. Where not even one fits as it is, it will train on smaller micro-batches."""
+    return max(1, min(MOST, math.floor(HEADROOM * needs.free / needs.trial))) if isinstance(needs, Needs) else 1
+
+
+def why(needs: Needs | Obstacle) -> str:
+    """What so many trials to a GPU follow from, in words."""
+    if isinstance(needs, Needs):
+        return f"one takes {needs.trial / 2**30:.1f} GiB"
+    if isinstance(needs, OutOfMemoryError):
+        return "a trial at the largest batch does not fit as it is, and takes fewer rows at a time"
+    if isinstance(needs, BrokenProcessPool):
+        return "the process that tried one at the largest batch was killed, most often for lack of memory"
+    return f"how many more fit could not be measured ({(str(needs).strip() or type(needs).__name__).splitlines()[0]})"
+
+
+def _measured(config: StudyConfig, prepared: Prepared) -> Needs | Obstacle:
+    """The most of all models. An obstacle where memory does not suffice for one trial, which smaller micro-batches
+    answer, or where no model could be trained at all, which the trials will say themselves."""
     objective = replace(prepared.objective(config, config.folder / "checkpoints", gpus=1.0), trying=True)
     train = len(Encoded.load(prepared.encoded.train))
     default = config.default_point()
     batch = max(TrialLength.of(params, train).batch for params in extremes(config.space, default, train))
     spawn = multiprocessing.get_context("spawn")
-    found = []
+    found: list[Needs] = []
+    failed: list[TrialError] = []
     alone = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
     with (
         environment(WORKER),
@@ -119,16 +136,16 @@ def _measured(config: StudyConfig, prepared: Prepared) -> Needs | None:
             params = of_the_task(config.space.project({**default, **searched}))
             try:
                 found.append(pool.submit(_needs, objective.of(params), params, batch).result())
-            except (OutOfMemoryError, BrokenProcessPool):
-                return None
-            except TrialError:  # the trials will say it themselves
-                continue
+            except (OutOfMemoryError, BrokenProcessPool) as error:
+                return error
+            except TrialError as error:
+                failed.append(error)
             except RuntimeError as error:
                 said = str(error).strip().splitlines()[0]
                 raise ServiceError(
                     f"resources.gpus: the GPU can't be used ({said}); mend its driver, or set it to 0 for the CPU"
                 ) from error
-    return max(found, key=lambda own: own.trial, default=None)
+    return max(found, key=lambda own: own.trial) if found else failed[0]
 
 
 def _needs(objective: TrialObjective, params: Params, batch: int) -> Needs:

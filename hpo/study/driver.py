@@ -17,14 +17,7 @@ from hpo.ledger import CHECKPOINTS, Ledger
 from hpo.ledger.past import read_study
 from hpo.ledger.seeds import SeedLedger
 from hpo.objectives import pareto
-from hpo.records import (
-    AnyEvent,
-    StudyStarted,
-    StudyStopped,
-    StudySummary,
-    TrialRecord,
-    TrialState,
-)
+from hpo.records import AnyEvent, StudyStarted, StudyStopped, StudySummary, TrialRecord, TrialState
 from hpo.report import words
 from hpo.report.board import Budget
 from hpo.report.findings import Background
@@ -45,7 +38,7 @@ from hpo.study.room import Room, WaitingForRoom
 from hpo.study.search import StudySearch
 from hpo.study.steps import Ladder
 from hpo.study.told import catch_up
-from hpo.study.trials import baseline_of, ranked, remove_strangers, with_weights
+from hpo.study.trials import baseline_of, has_weights, ranked, remove_strangers, with_weights
 from hpo.tracking.link import read_link
 from hpo.tracking.mlflow import MlflowTracker
 from hpo.tracking.spool import Spool
@@ -206,7 +199,8 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         study_folder.remove_temporaries(checkpoints)  # of a trial's process that died while it wrote
         screen.say(f"the {'confirmation' if study.confirmation else 'search'} is over; judging the winner")
         began = (time.monotonic() if was_over else started) - told.seconds
-        summary = _conclude(config, prepared, search.records, study.confirmation, spool, began, taken_over)
+        summary = _conclude(config, prepared, search.records, study.confirmation, spool, began, taken_over, screen.say)
+        screen.say("          writing the report")
         background = Background.of(beginning, config.space.varying, ladder.fractions, ladder.level)
         files = write_report(folder, summary, search.records, background)
         emit(finished(summary, files))
@@ -290,6 +284,7 @@ def _conclude(
     spool: Spool,
     began: float,
     taken_over: tuple[str, ...],
+    say: Callable[[str], None],
 ) -> StudySummary:
     """The winner, judged on the test split. Raises NoTrialFinishedError, and what judging raises."""
     complete = ranked(records, config.mode, config.limits)
@@ -315,7 +310,7 @@ def _conclude(
         )
     link = read_link(config.folder)
     run_id = link.parent_run_id if link else None
-    outcome = Finish(config, prepared, config.folder, run_id).judge(
+    outcome = Finish(config, prepared, config.folder, run_id, say).judge(
         judged, against, confirmed[0] if confirmed else None
     )
     rows = {record.split: record.rows for record in prepared.splits.records}
@@ -324,6 +319,8 @@ def _conclude(
         metric=config.metric,
         mode=config.mode,
         best=best,
+        replicate=judged.replicate,
+        checkpoint=judged.checkpoint if has_weights(judged) else None,
         baseline=baseline,
         test_best=outcome.test_best,
         test_baseline=outcome.test_baseline,

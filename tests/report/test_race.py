@@ -90,7 +90,11 @@ def test_the_table_has_a_row_a_leader_with_its_first_score_and_the_mean_of_its_s
     assert table[0] == ["trial", "lr", "first", "mean", "seeds", "now", "state"]
     assert table[1] == ["3", "3.1e-05", "0.8000", "0.7800", "2/3", "seed", "3", "leads"]
     assert table[2] == ["0", "3.1e-05", "0.7000", "0.7000", "2/3", "default"]
-    assert race.header(board) == ["confirming 2 leaders", "4 of at most 6 runs", "best mean accuracy 0.7800 (trial 3)"]
+    assert race.header(board) == [
+        "confirming 1 leader and the default",
+        "4 of at most 6 runs",
+        "best mean accuracy 0.7800 (trial 3)",
+    ]
 
 
 def test_a_leader_with_a_failed_seed_is_out_of_the_race():
@@ -126,7 +130,7 @@ def test_the_live_screen_turns_to_the_leaders_when_the_confirmation_begins():
             screen.apply(event)
             if place == 4:
                 assert "2 of 2 trials" in screen._header()
-        assert "s  confirming 2 leaders  4 of at most 6 runs" in screen._header()
+        assert "s  confirming 1 leader and the default  4 of at most 6 runs" in screen._header()
         console = Console(file=io.StringIO(), width=100, record=True)
         console.print(screen._render())
         assert "leads" in console.export_text()

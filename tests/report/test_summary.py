@@ -1,5 +1,6 @@
 from urllib.parse import unquote
 
+from hpo.report.answers import can_i_have_it
 from hpo.report.summary import summary_markdown, summary_text, ui_address, ui_command
 
 
@@ -35,6 +36,20 @@ def test_a_study_without_promotion_or_test_says_nothing_of_them(summary):
     assert "mlflow" not in text
 
 
+def test_where_nothing_is_promoted_the_last_words_say_where_the_winner_is_and_how_to_ask_it(
+    summary, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    own = {"model_uri": None, "decision": None, "reasons": ()}
+    kept = summary.model_copy(update={**own, "checkpoint": tmp_path / "studies/d/checkpoints/trial-0010"})
+    text = summary_text(kept)
+    assert "model       studies/d/checkpoints/trial-0010\n" in text
+    command = "python -m hpo.predict --model studies/d/checkpoints/trial-0010 --input FILE --output FILE"
+    assert text.endswith(f"predict     {command}")
+    assert "the winner's checkpoint is studies/d/checkpoints/trial-0010." in can_i_have_it(kept)
+    assert "no checkpoint was kept" in can_i_have_it(summary.model_copy(update=own))
+
+
 def test_a_gain_without_an_interval_is_said_without_one(summary):
     matthews = summary.model_copy(
         update={
@@ -68,7 +83,7 @@ def test_a_server_needs_no_command(summary):
 
 def test_the_page_holds_the_same_words(summary):
     page = summary_markdown(summary)
-    assert page.startswith("# docstrings\n")
+    assert page.startswith("docstrings: 12 trials in 3 min 12 s")
     assert "+3.2 points" in page
     assert "\n      mlflow ui --backend-store-uri" in page
 

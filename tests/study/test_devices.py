@@ -2,14 +2,16 @@
 
 import json
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
 from hpo.config import load
 from hpo.config.sections import ResourcesConfig
+from hpo.errors import DeadParameterError, OutOfMemoryError, TrialError
 from hpo.report.screen import open_screen
-from hpo.study.devices import MOST, Needs, beside_each_other, settle
+from hpo.study.devices import MOST, Needs, Obstacle, beside_each_other, settle, why
 from hpo.study.prepare import prepare
 
 GIB = 2**30
@@ -49,8 +51,19 @@ def test_where_there_is_no_gpu_trials_get_none(monkeypatch: pytest.MonkeyPatch, 
         (Needs(12 * GIB, 30 * GIB), 2),  # 25.5 GiB are given away
         (Needs(13 * GIB, 30 * GIB), 1),
         (Needs(29 * GIB, 30 * GIB), 1),
-        (None, 1),
+        (OutOfMemoryError("2 GiB asked"), 1),
+        (BrokenProcessPool(), 1),
+        (TrialError("no layer 13"), 1),
     ],
 )
-def test_as_many_trials_share_a_gpu_as_its_memory_bears(needs: Needs | None, count: int) -> None:
+def test_as_many_trials_share_a_gpu_as_its_memory_bears(needs: Needs | Obstacle, count: int) -> None:
     assert beside_each_other(needs) == count
+
+
+def test_one_trial_to_a_gpu_has_its_true_reason() -> None:
+    assert why(Needs(12 * GIB, 30 * GIB)) == "one takes 12.0 GiB"
+    assert "does not fit as it is" in why(OutOfMemoryError("CUDA out of memory"))
+    assert "was killed, most often for lack of memory" in why(BrokenProcessPool("abruptly"))
+    assert why(DeadParameterError("frozen_layers: 13 of 12\nmore")) == (
+        "how many more fit could not be measured (frozen_layers: 13 of 12)"
+    )

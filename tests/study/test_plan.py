@@ -104,7 +104,8 @@ def test_a_budget_of_epochs_says_how_many_trials_there_are(films: Path) -> None:
 
 def test_a_budget_of_hours_alone_says_nothing_of_trials_unless_it_was_probed(films: Path) -> None:
     changes = ("budget.trials=null", "budget.hours=0.05")
-    assert "as many as the hours allow; of 100, 100 to 0.5 of their training" in plan_text(planned(films, *changes))
+    said = plan_text(planned(films, *changes))
+    assert "as many as the hours allow; of 100, 100 reach 50 % of their training, " in said
 
 
 def job(epochs: float, *levels: float, seconds: float = 10.0, is_baseline: bool = False) -> Job:
@@ -179,11 +180,12 @@ def test_the_confirmation_comes_on_top_of_the_search(films: Path) -> None:
     assert "# confirm" not in plan_text(planned(films, *changes))
     plan = planned(films, *changes, "confirm={top: 2, seeds: 4}")
     assert plan.fresh is not None
-    assert (plan.fresh.leaders, plan.fresh.seeds, plan.fresh.epochs) == (3, 4, 36.0)  # the default comes with them
+    assert (plan.fresh.leaders, plan.fresh.defaults, plan.fresh.seeds, plan.fresh.epochs) == (2, 1, 4, 36.0)
     steps = 3 * 18  # a step lasts a second where nothing was timed
     assert plan.fresh.seconds == pytest.approx(-(-12 // plan.slots) * steps)
     assert plan.disk.kept == 2 + 1 + 3
-    assert "# confirm   3 leaders over 4 fresh seeds each, 36.0 epochs beside the budget" in plan_text(plan)
+    confirmed = "# confirm   2 leaders and the default over 4 fresh seeds each, 36.0 epochs beside the budget"
+    assert confirmed in plan_text(plan)
 
 
 def record(number: int, batch: int, epochs: int, seconds: float, **more: Any) -> TrialRecord:
@@ -345,7 +347,8 @@ def test_the_command_prints_the_plan_of_the_quickstart(inline: Any, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("study: quickstart\n")
     assert re.search(r"# data      train [\d,]+ rows, validation [\d,]+ rows, test [\d,]+ rows", done.stdout)
-    assert re.search(r"# trials    \d+; \d+ to 0\.\d+ of their training, .* to the end", done.stdout)
+    reached = r"# trials    9 begin: 9 reach 11 % of their training, about \d reach 33 %, about \d the end\n"
+    assert re.search(reached, done.stdout)
     assert [path.name for path in (tmp_path / "here").iterdir()] == [".cache"]
 
 

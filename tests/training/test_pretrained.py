@@ -31,7 +31,8 @@ def test_weights_that_differ_from_the_known_ones_are_refused(monkeypatch: pytest
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("package:no-such-distribution", "is not installed; install it with"),
+        ("package:no-such-distribution", "is not installed; install it: .* no-such-distribution"),
+        ("package:pyyam", "is not installed; did you mean package:PyYAML\\?"),
         ("package:pyyaml", "ships no model.safetensors"),
     ],
 )
