@@ -18,14 +18,15 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchmarks.paired import add_line, difference, read_lines
 from benchmarks.recipes import MODEL
 from benchmarks.record import data_folder
 from benchmarks.recorded import RESULTS, markdown, write_section
+from benchmarks.task_settings import SETTINGS
 from hpo import config
 from hpo.records import Objective, Seeds, TrialConfig, TrialRecord
 from hpo.runners import Resources
@@ -33,6 +34,9 @@ from hpo.runners.inline import InlineRunner
 
 if TYPE_CHECKING:
     from hpo.study.prepare import Prepared
+
+Line: TypeAlias = Mapping[str, Any]
+"""One of the file: a search, or a training."""
 
 FILE = RESULTS / "tasks.jsonl"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "tasks.md"
@@ -42,82 +46,6 @@ SEEDS = 3
 TRIALS = 10
 FRESH = 1_000
 """Where seeds begin that no study has drawn."""
-
-RATES = "space.learning_rate={low: 2e-5, high: 1e-3, log: true}"
-"""Of quickstart.yaml. The spaces for BERT-base end where so small a model only begins to learn."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """space: of those that are shipped. metric: that is told of the test rows. data: of HPO_DATA; None: what the space
-    has. files: the set's own file for each split. rows: the rest of the section `data`. changes: what else differs."""
-
-    space: str
-    task: str
-    metric: str
-    data: str | None = None
-    files: Mapping[str, str] = field(default_factory=dict)
-    rows: Mapping[str, Any] = field(default_factory=dict)
-    changes: tuple[str, ...] = ()
-
-
-def own(suffix: str) -> dict[str, str]:
-    """All three splits as they come."""
-    return {split: f"{split}.{suffix}" for split in ("train", "validation", "test")}
-
-
-def cut(suffix: str) -> dict[str, str]:
-    """Sets without test labels: their validation rows are the test, and the search has its own, cut from train."""
-    return {"train": f"train.{suffix}", "test": f"validation.{suffix}"}
-
-
-SETTINGS = {
-    "sms_spam": Setting("sms_spam", "classes, one rare", "f1_macro", "sms_spam", own("tsv")),
-    "rte": Setting(
-        "glue_rte",
-        "pairs of texts",
-        "accuracy",
-        "rte",
-        cut("tsv"),
-        {"validation": {"from": "train", "rows": 300}},
-        (RATES, "search.first=[default]"),
-    ),
-    "stsb": Setting(
-        "glue_stsb", "regression", "spearmanr", "stsb", own("tsv"), changes=(RATES, "search.first=[default]")
-    ),
-    "wnut17": Setting("ner_wnut17", "named entities", "f1", "wnut17", own("jsonl"), changes=(RATES,)),
-    "go_emotions": Setting(
-        "multilabel_go_emotions",
-        "several labels a row",
-        "f1_macro",
-        "go_emotions",
-        own("jsonl"),
-        {"limit": {"train": 8000}},
-        (RATES,),
-    ),
-    "imdb": Setting(
-        "imdb_long", "long texts", "accuracy", "imdb", own("jsonl"), changes=(RATES, "task.max_length=256")
-    ),
-    "squad": Setting(
-        "qa_squad",
-        "answers in a text",
-        "f1",
-        "squad",
-        cut("jsonl"),
-        {"validation": {"from": "train", "rows": 500}, "limit": {"train": 2000, "test": 2000}},
-        (RATES,),
-    ),
-    "sst2": Setting(
-        "glue_sst2",
-        "classes",
-        "accuracy",
-        "sst2",
-        cut("tsv"),
-        {"validation": {"from": "train", "rows": 1000}, "limit": {"train": 4000}},
-        (RATES, "search.first=[default]"),
-    ),
-    "names": Setting("names", "text from text", "rougeL"),
-}
 
 
 @dataclass(frozen=True)
@@ -146,6 +74,7 @@ def study_of(name: str, asked: Asked) -> config.StudyConfig:
         f"budget={{trials: {asked.trials}}}",
         "promotion=null",
         "resources.cpus=1",
+        *(["resources.gpus=1"] if asked.inline else []),  # alone on it, if there is one
         "checkpoints.every_minutes=1",
         f"tracking.uri=sqlite:///{asked.storage.resolve()}/mlflow.db",
         *asked.changes,
@@ -236,9 +165,9 @@ def train(
 
 def measure(name: str, seeds: int, asked: Asked, file: Path) -> None:
     """What is not in `file` yet; each line is written as soon as it is known."""
-    there = [line for line in read_lines(file) if line["setting"] == name]
+    there = measured(read_lines(file)).get((name, asked.changes), [])
     study = study_of(name, asked)
-    found = next((line for line in there if line["kind"] == "search"), None)
+    found = _search(there)
     if found is None:
         found = search(name, study, asked)
         add_line(file, found)
@@ -255,13 +184,22 @@ def measure(name: str, seeds: int, asked: Asked, file: Path) -> None:
     for arm, seed in left:
         began = time.monotonic()
         told = train(study, prepared, found["numbers"][arm], found[arm], seed)
-        line = {"kind": "training", "setting": name, "arm": arm, "seed": seed, "metric": SETTINGS[name].metric}
-        line |= {"value": told["test"][SETTINGS[name].metric], "seconds": time.monotonic() - began, **told}
+        metric = SETTINGS[name].metric
+        line = {"kind": "training", "setting": name, "changes": [*asked.changes], "arm": arm, "seed": seed}
+        line |= {"metric": metric, "value": told["test"][metric], "seconds": time.monotonic() - began, **told}
         add_line(file, line)
         print(json.dumps(line), flush=True)
 
 
-def wanted(search: Mapping[str, Any], seeds: int) -> Iterator[tuple[str, int]]:
+def measured(lines: Sequence[Line]) -> dict[tuple[str, tuple[str, ...]], list[Line]]:
+    """By setting and what was changed of it: with fewer rows it is another measurement."""
+    found: dict[tuple[str, tuple[str, ...]], list[Line]] = {}
+    for line in lines:
+        found.setdefault((line["setting"], tuple(line["changes"])), []).append(line)
+    return found
+
+
+def wanted(search: Line, seeds: int) -> Iterator[tuple[str, int]]:
     """Both arms of a seed, then the next seed; one arm where the default itself has won."""
     numbers = search["numbers"]
     arms = [DEFAULT] if numbers[DEFAULT] == numbers[WINNER] else [DEFAULT, WINNER]
@@ -273,52 +211,66 @@ def wanted(search: Mapping[str, Any], seeds: int) -> Iterator[tuple[str, int]]:
 HEADS = ("task", "data", "rows: train, validation, test", "search", "metric on test", "default", "winner", "points")
 
 
-def text(lines: Sequence[Mapping[str, Any]]) -> str:
+def text(lines: Sequence[Line]) -> str:
     """The table, what won, and what is not measured yet."""
-    rows, won, missing = [], [], []
-    for name, setting in SETTINGS.items():
-        found = next((line for line in lines if line["setting"] == name and line["kind"] == "search"), None)
-        values: dict[str, dict[int, float]] = {DEFAULT: {}, WINNER: {}}
-        for line in lines:
-            if line["setting"] == name and line["kind"] == "training":
-                values[line["arm"]][line["seed"]] = line["value"]
-        if found is None or not values[DEFAULT]:
-            missing.append(name)
-            continue
-        is_default = found["numbers"][DEFAULT] == found["numbers"][WINNER]
-        both = values[DEFAULT] if is_default else values[DEFAULT].keys() & values[WINNER].keys()
-        if not both or len(both) < SEEDS:
-            missing.append(name)
-        gaps = [] if is_default else [100 * (values[WINNER][seed] - values[DEFAULT][seed]) for seed in sorted(both)]
-        rows.append(
-            [
-                setting.task,
-                f"`{name}`",
-                ", ".join(f"{found['rows'].get(split, 0):,}" for split in ("train", "validation", "test")),
-                _searched(found),
-                setting.metric,
-                _mean(values[DEFAULT].values()),
-                "the default won" if is_default else _mean(values[WINNER].values()),
-                difference(gaps) if gaps else "",
-            ]
-        )
-        params = ", ".join(f"`{key}` {_figure(value)}" for key, value in found[WINNER].items())
-        won.append(f"- `{name}`: {'the default: ' if is_default else ''}{params}")
-    table = markdown(HEADS, rows)
+    groups = measured(lines)
+    order = [key for name in SETTINGS for key in sorted(groups) if key[0] == name]
+    shown = [(name, *_row(name, groups[name, changes])) for name, changes in order if _search(groups[name, changes])]
+    whole = {name for name, changes in order if not changes and _is_whole(groups[name, changes])}
+    missing = [name for name in SETTINGS if name not in whole]
     left = (
-        f"\n\nNot measured yet, or not with all seeds: `python -m benchmarks.tasks {' '.join(missing)}`"
-        if missing
-        else ""
+        f"\n\nNot measured yet as they are meant: `python -m benchmarks.tasks {' '.join(missing)}`." if missing else ""
     )
-    return f"{table}{left}\n\nWhat won:\n\n" + "\n".join(won)
+    won = "\n".join(f"- `{name}`: {params}" for name, _, params in shown)
+    return f"{markdown(HEADS, [row for _, row, _ in shown])}{left}\n\nWhat won:\n\n{won}"
 
 
-def _searched(found: Mapping[str, Any]) -> str:
+def _row(name: str, lines: Sequence[Line]) -> tuple[list[str], str]:
+    """Of the table; and what won."""
+    found, values = _search(lines), _values(lines)
+    assert found is not None
+    is_default = found["numbers"][DEFAULT] == found["numbers"][WINNER]
+    both = sorted(values[DEFAULT].keys() & values[WINNER].keys())
+    gaps = [100 * (values[WINNER][seed] - values[DEFAULT][seed]) for seed in both]
+    row = [
+        SETTINGS[name].task,
+        f"`{name}`",
+        ", ".join(f"{found['rows'].get(split, 0):,}" for split in ("train", "validation", "test")),
+        _searched(found),
+        SETTINGS[name].metric,
+        _mean(values[DEFAULT].values()),
+        "the default won" if is_default else _mean(values[WINNER].values()),
+        difference(gaps) if gaps else "",
+    ]
+    params = ", ".join(f"`{key}` {_figure(value)}" for key, value in found[WINNER].items())
+    return row, f"{'the default: ' if is_default else ''}{params}"
+
+
+def _search(lines: Sequence[Line]) -> Line | None:
+    return next((line for line in lines if line["kind"] == "search"), None)
+
+
+def _values(lines: Sequence[Line]) -> dict[str, dict[int, float]]:
+    """By arm and seed."""
+    values: dict[str, dict[int, float]] = {DEFAULT: {}, WINNER: {}}
+    for line in lines:
+        if line["kind"] == "training":
+            values[line["arm"]][line["seed"]] = line["value"]
+    return values
+
+
+def _is_whole(lines: Sequence[Line]) -> bool:
+    """Whether the search and all seeds are there."""
+    found, values = _search(lines), _values(lines)
+    return found is not None and all(seed in values[arm] for arm, seed in wanted(found, SEEDS))
+
+
+def _searched(found: Line) -> str:
     counts = found["counts"]
     confirm = found["confirm"]
     again = f"{confirm['top']} x {confirm['seeds']} confirmed, " if confirm else ""
-    minutes = found["seconds"] / 60
-    return f"{sum(counts.values())} trials, {counts.get('complete', 0)} in full, {again}{minutes:.0f} min"
+    took = f"{found['seconds']:,.0f} s, {found['device']}"
+    return f"{sum(counts.values())} trials, {counts.get('complete', 0)} in full, {again}{took}"
 
 
 def _mean(values: Any) -> str:

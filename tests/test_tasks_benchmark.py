@@ -51,20 +51,24 @@ def test_a_study_is_run_and_its_winner_is_trained_beside_the_default(
     assert again[-1]["test"] == found[-1]["test"]
 
 
-def lines(name: str, winner: int, values: dict[str, list[float]]) -> list[dict[str, object]]:
+def lines(
+    name: str, winner: int, values: dict[str, list[float]], changes: tuple[str, ...] = ()
+) -> list[dict[str, object]]:
     search = {
         "kind": "search",
         "setting": name,
+        "changes": changes,
         "rows": {"train": 3902, "validation": 558, "test": 1114},
         "counts": {"complete": 4, "pruned": 6},
         "confirm": {"top": 2, "seeds": 3},
         "seconds": 600.0,
+        "device": "CPU",
         "numbers": {"default": 0, "winner": winner},
         "default": {"learning_rate": 5e-5},
         "winner": {"learning_rate": 3.1415e-4, "num_train_epochs": 3},
     }
     trainings = [
-        {"kind": "training", "setting": name, "arm": arm, "seed": seed, "value": value}
+        {"kind": "training", "setting": name, "changes": changes, "arm": arm, "seed": seed, "value": value}
         for arm, own in values.items()
         for seed, value in enumerate(own, 1)
     ]
@@ -75,7 +79,9 @@ def test_the_table_pairs_by_seed_and_says_what_is_not_measured() -> None:
     found = lines("sms_spam", 3, {"default": [0.94, 0.95, 0.96], "winner": [0.96, 0.97, 0.98]})
     page = tasks.text([*found, *lines("wnut17", 4, {"default": [0.3, 0.31, 0.32], "winner": [0.35]})])
     spam, entities = page.splitlines()[2:4]
-    assert spam.endswith("| 10 trials, 4 in full, 2 x 3 confirmed, 10 min | f1_macro | 0.9500 | 0.9700 | +2.0 ± 0.0 |")
+    assert spam.endswith(
+        "| 10 trials, 4 in full, 2 x 3 confirmed, 600 s, CPU | f1_macro | 0.9500 | 0.9700 | +2.0 ± 0.0 |"
+    )
     assert entities.endswith("| f1 | 0.3100 | 0.3500 (1) | +5.0 ± nan |")
     assert "`python -m benchmarks.tasks rte stsb wnut17 " in page
     assert "- `sms_spam`: `learning_rate` 0.000314, `num_train_epochs` 3" in page
@@ -85,6 +91,15 @@ def test_where_the_default_wins_there_is_nothing_to_compare() -> None:
     page = tasks.text(lines("rte", 0, {"default": [0.58, 0.59, 0.6]}))
     assert page.splitlines()[2].endswith("| accuracy | 0.5900 | the default won |  |")
     assert "rte" not in page.partition("Not measured yet")[2].splitlines()[0]
+
+
+def test_what_was_measured_on_fewer_rows_is_another_measurement() -> None:
+    values = {"default": [0.9, 0.9, 0.9], "winner": [0.8, 0.9, 1.0]}
+    page = tasks.text([*lines("imdb", 1, values, ("data.limit.train=100",)), *lines("imdb", 2, values)])
+    assert page.count("| `imdb` |") == 2
+    assert "imdb" not in page.partition("Not measured yet")[2].splitlines()[0]
+    page = tasks.text(lines("imdb", 1, values, ("data.limit.train=100",)))
+    assert " imdb " in page.partition("Not measured yet")[2].splitlines()[0]
 
 
 def test_the_search_never_sees_the_rows_that_it_is_judged_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
