@@ -20,7 +20,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 # An environment that happens to be active is not ours.
 unexport VIRTUAL_ENV
 
-.PHONY: help install run test check format bench bench-short bench-tools bench-cpu bench-gpu plan-error replay faults-short faults load ui up down submit
+.PHONY: help install run test check format bench bench-short bench-tools bench-cpu bench-gpu bench-tasks plan-error replay faults-short faults load ui up down submit
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -74,6 +74,10 @@ bench-gpu: install ## training speed on a GPU against Trainer, in some 8 minutes
 
 bench-cpu: bench-tools ## training speed on one core of a CPU against Trainer, in some 15 minutes; SST-2 of HPO_DATA
 	$(BIN)/python -m benchmarks.cpu $(ARGS)
+
+bench-tasks: install ## what a search buys, task by task, in hours on a CPU; the sets of HPO_DATA, or ARGS="sms_spam wnut17"; writes docs/tasks.md
+	$(BIN)/python -m benchmarks.tasks $(ARGS)
+	$(BIN)/python -m benchmarks.tasks --table
 
 plan-error: install ## what --dry-run predicts against what a study takes: the quickstart, and SST-2 in HPO_DATA
 	$(BIN)/python -m benchmarks.plan_error $(ARGS)

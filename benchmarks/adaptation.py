@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.paired import add_line, difference, read_lines
 from benchmarks.recipes import MODEL, PLAIN, SETTINGS, measure, read, sample
 from hpo.records import Seeds, TrialConfig
 from hpo.tasks import MaskedLm
@@ -79,8 +80,6 @@ def adapt(arm: str, source: Path, home: Path, rows: int) -> None:
 
 def table(found: Iterable[dict[str, Any]]) -> str:
     """A row an arm: perplexity, mean accuracy, and its mean paired difference with half of its 95 % interval."""
-    from scipy.stats import t
-
     by_arm: dict[str, dict[int, dict[str, Any]]] = {}
     for one in found:
         by_arm.setdefault(one["arm"], {})[one["seed"]] = one
@@ -88,9 +87,8 @@ def table(found: Iterable[dict[str, Any]]) -> str:
     for arm, own in by_arm.items():
         seeds = sorted(own.keys() & by_arm[PLAIN].keys())
         gaps = [100 * (own[seed]["accuracy"] - by_arm[PLAIN][seed]["accuracy"]) for seed in seeds]
-        half = t.ppf(0.975, len(gaps) - 1) * np.std(gaps, ddof=1) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.nan
         mean = np.mean([own[seed]["accuracy"] for seed in seeds])
-        gap = "" if arm == PLAIN else f"{np.mean(gaps):+.1f} ± {half:.1f}"
+        gap = "" if arm == PLAIN else difference(gaps)
         perplexity = own[seeds[0]].get("perplexity")
         lines.append(f"| {arm} | {f'{perplexity:,.0f}' if perplexity else ''} | {mean:.4f} | {gap} |")
     return "\n".join(lines)
@@ -106,8 +104,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    lines = options.output.read_text().splitlines() if options.output.exists() else []
-    known = [json.loads(line) for line in lines]
+    known = read_lines(options.output)
     done = {(one["arm"], one["seed"]) for one in known}
     for arm in (PLAIN, *SOURCES):
         weights = None if arm == PLAIN else adapted(arm, options.home, options.rows)
@@ -118,8 +115,7 @@ def main() -> None:
             with TemporaryDirectory() as folder:
                 found = measure(SETTINGS["few"], PLAIN, seed, Path(folder), weights) | reached | {"arm": arm}
             known.append(found)
-            with options.output.open("a") as file:
-                file.write(json.dumps(found) + "\n")
+            add_line(options.output, found)
             print(json.dumps(found), flush=True)
     print(table(known))
 

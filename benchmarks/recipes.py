@@ -10,7 +10,6 @@ plain training, and no arm was tuned: what a recipe gains when it is searched wi
 import argparse
 import csv
 import json
-import math
 import os
 import time
 from collections import defaultdict
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.paired import add_line, difference, read_lines
 from hpo.encoded import Array, Encoded
 from hpo.records import Seeds, TrialConfig
 from hpo.tasks import SequenceClassification
@@ -187,8 +187,6 @@ def measure(setting: Setting, arm: str, seed: int, folder: Path, weights: Path |
 
 def table(name: str, found: Iterable[dict[str, Any]]) -> str:
     """A row an arm: means, and the mean paired difference to the plain arm with half of its 95 % interval."""
-    from scipy.stats import t
-
     setting = SETTINGS[name]
     by_arm: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     for one in found:
@@ -204,9 +202,8 @@ def table(name: str, found: Iterable[dict[str, Any]]) -> str:
         means = [f"{np.mean([own[seed][metric] for seed in seeds]):.4f}" for metric in setting.metrics]
         first = setting.metrics[0]
         gaps = [100 * (own[seed][first] - plain[seed][first]) for seed in seeds]
-        half = t.ppf(0.975, len(gaps) - 1) * np.std(gaps, ddof=1) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.nan
         times = np.mean([own[seed]["train_seconds"] / plain[seed]["train_seconds"] for seed in seeds])
-        gap = "" if arm == PLAIN else f"{np.mean(gaps):+.1f} ± {half:.1f}"
+        gap = "" if arm == PLAIN else difference(gaps)
         lines.append(f"| {arm} | {' | '.join(means)} | {gap} | {times:.1f} |")
     return "\n".join(lines)
 
@@ -227,8 +224,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", default=[], help="default: all of a setting")
     parser.add_argument("--output", type=Path, default=Path("recipes.jsonl"), help="is added to; what is there is kept")
     options = parser.parse_args()
-    lines = options.output.read_text().splitlines() if options.output.exists() else []
-    known = [json.loads(line) for line in lines]
+    known = read_lines(options.output)
     done = {(one["setting"], one["arm"], one["seed"]) for one in known}
     for name, arm, seed in runs(options.settings, options.seeds, options.arms):
         if (name, arm, seed) in done:
@@ -236,8 +232,7 @@ def main() -> None:
         with TemporaryDirectory() as folder:
             found = {"setting": name} | measure(SETTINGS[name], arm, seed, Path(folder))
         known.append(found)
-        with options.output.open("a") as file:
-            file.write(json.dumps(found) + "\n")
+        add_line(options.output, found)
         print(json.dumps(found), flush=True)
     for name in options.settings:
         print(table(name, [one for one in known if one["setting"] == name]))

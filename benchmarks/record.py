@@ -115,11 +115,17 @@ def share(text: str) -> tuple[int, int]:
     return int(first), int(every)
 
 
-def data_files(name: str) -> list[str]:
-    """What makes a space read the data set `name` of HPO_DATA."""
-    data = Path(os.environ.get("HPO_DATA", "../shared/data")) / name
+def data_folder(name: str) -> Path:
+    """Of the data set `name` of HPO_DATA."""
+    data = Path(os.environ.get("HPO_DATA", "../shared/data")).resolve() / name
     if not data.is_dir():
         sys.exit(f"{data} is not there: set HPO_DATA to the folder of the data sets")
+    return data
+
+
+def data_files(name: str) -> list[str]:
+    """What makes a space read it."""
+    data = data_folder(name)
     return [f"data.files.{split}={data / split}.tsv" for split in ("train", "validation")]
 
 
