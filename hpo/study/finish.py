@@ -170,8 +170,8 @@ class Finish:
     def _untrained(self, asked: Asked, best: TrialRecord) -> dict[str, float]:
         """What the winner's model says before its first step."""
         start, config = self.prepared.start_of(best.params), self.config
-        seed, gpus = best.seeds.init, config.resources.at_hand
-        model = Model(start.pretrained.folder, config.task, self.prepared.labels, gpus=gpus, fresh=seed)
+        labels, seed, gpus = self.prepared.labels, best.seeds.init, config.resources.at_hand
+        model = Model(start.pretrained.folder, config.task, labels, gpus=gpus, fresh=seed, abreast=cores())
         return untrained(model, asked.rows, start.encoded.validation)
 
     def _ask(self, record: TrialRecord) -> Asked:
@@ -205,7 +205,7 @@ class Finish:
 
     def _asked(self, model: Model, rows: Encoded) -> Asked:
         device.cap_threads(cores())
-        model = model.on(self.config.resources.at_hand)
+        model = model.on(self.config.resources.at_hand, abreast=cores())
         task, labels = model.task, model.labels
         outputs = model.outputs(rows)
         predictions, references = task.evidence(outputs, rows, labels, self.config.metric)
