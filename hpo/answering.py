@@ -28,13 +28,15 @@ Advance: TypeAlias = Callable[[int], None]
 @dataclass(frozen=True)
 class Model:
     """A folder of weights and tokenizer, and what they are for. gpus: the part of one that it may use. fresh: a seed,
-    where nothing was trained yet: the weights are pretrained, and what the task needs on top begins by chance."""
+    where nothing was trained yet: the weights are pretrained, and what the task needs on top begins by chance. abreast:
+    batches at a time, where it runs on a CPU."""
 
     folder: Path
     task: Task
     labels: tuple[str, ...]
     gpus: float = 0.0
     fresh: int | None = None
+    abreast: int = 1
 
     @classmethod
     def open(cls, folder: Path) -> "Model":
@@ -55,7 +57,7 @@ class Model:
             advance(len(features))
             return self.task.collate(some, features, self.tokenizer.pad_id)
 
-        return inference.logits(self._network, encoded, collate, self._where, bf16=False)
+        return inference.logits(self._network, encoded, collate, self._where, bf16=False, abreast=self.abreast)
 
     def answers(
         self,
@@ -120,8 +122,8 @@ class Model:
         named = [Piece(text=text, begins=begins, weight=float(weight)) for (text, begins), weight in pieces]
         return tuple(named), found.logit, found.baseline
 
-    def on(self, gpus: float) -> "Model":
-        return replace(self, gpus=gpus)
+    def on(self, gpus: float, abreast: int = 1) -> "Model":
+        return replace(self, gpus=gpus, abreast=abreast)
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":

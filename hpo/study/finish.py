@@ -184,8 +184,8 @@ class Finish:
         """What the winner's model says before its first step."""
         self._say("its model answers them as it was before any training")
         start, config = self.prepared.start_of(best.params), self.config
-        seed, gpus = best.seeds.init, config.resources.at_hand
-        model = Model(start.pretrained.folder, config.task, self.prepared.labels, gpus=gpus, fresh=seed)
+        labels, seed, gpus = self.prepared.labels, best.seeds.init, config.resources.at_hand
+        model = Model(start.pretrained.folder, config.task, labels, gpus=gpus, fresh=seed, abreast=cores())
         return untrained(model, asked.rows, start.encoded.validation)
 
     def _ask(self, record: TrialRecord) -> Asked:
@@ -219,7 +219,7 @@ class Finish:
 
     def _asked(self, model: Model, rows: Encoded) -> Asked:
         device.cap_threads(cores())
-        model = model.on(self.config.resources.at_hand)
+        model = model.on(self.config.resources.at_hand, abreast=cores())
         task, labels = model.task, model.labels
         outputs = model.outputs(rows)
         predictions, references = task.evidence(outputs, rows, labels, self.config.metric)

@@ -34,6 +34,13 @@ def attach(model: nn.Module) -> None:
     encoder: Any = getattr(model, "base_model")  # noqa: B009 - of transformers; torch knows no such attribute
     model.register_forward_pre_hook(take, with_kwargs=True)
     encoder.register_forward_hook(gather)
+    taker: Any = model
+    taker.takes_places = True
+
+
+def takes_places(model: nn.Module) -> bool:
+    """Whether it does: such a model answers one batch at a time, since it remembers the places of the last one."""
+    return hasattr(model, "takes_places")
 
 
 def joined(words: torch.Tensor, follows: torch.Tensor) -> torch.Tensor:

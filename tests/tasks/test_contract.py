@@ -72,11 +72,21 @@ def model_of(toy: Toy, folder: Path, labels: tuple[str, ...]) -> torch.nn.Module
     return Starting(folder, toy.task.head, toy.task.head_config(labels)).build(Hyperparameters(), seed=1)
 
 
-def outputs_of(toy: Toy, folder: Path, tokenizer: Tokenizer, encoded: Encoded, labels: tuple[str, ...]) -> np.ndarray:
+def outputs_of(
+    toy: Toy, folder: Path, tokenizer: Tokenizer, encoded: Encoded, labels: tuple[str, ...], **options: int
+) -> np.ndarray:
     def collate(some: Encoded, features: np.ndarray) -> dict[str, np.ndarray]:
         return toy.task.collate(some, features, tokenizer.pad_id)
 
-    return inference.logits(model_of(toy, folder, labels), encoded, collate, torch.device("cpu"))
+    return inference.logits(model_of(toy, folder, labels), encoded, collate, torch.device("cpu"), **options)
+
+
+def test_batches_abreast_are_answered_as_one_after_the_other(toy: Toy, model: Path, tokenizer: Tokenizer) -> None:
+    encoded, labels = encoded_of(toy, tokenizer, rows=30)
+    before = torch.get_num_threads()
+    alone, beside = (outputs_of(toy, model, tokenizer, encoded, labels, tokens=40, abreast=own) for own in (1, 3))
+    assert np.array_equal(alone, beside)
+    assert torch.get_num_threads() == before
 
 
 def test_there_is_a_toy_for_every_member() -> None:
