@@ -65,8 +65,9 @@ def together(
 
 
 def plain(name: str) -> Callable[[Array, Array], float]:
-    """The arithmetic of `compute` without `evaluate` around it: a hundred times faster, for thousands of resamples."""
-    return {**_CLASSIFICATION, **_REGRESSION}[name]
+    """What `compute` says, for thousands of resamples: without `evaluate`, and where scikit-learn takes its time over
+    a few counts (1.6 ms for the F1 of 1,000 rows, 90 times as long as from the counts), without that."""
+    return {**_CLASSIFICATION, **_REGRESSION, **_COUNTED}[name]
 
 
 def accuracy(predictions: Array, references: Array) -> float:
@@ -138,16 +139,57 @@ _CLASSIFICATION: Mapping[str, Callable[[Array, Array], float]] = {
 }
 _REGRESSION: Mapping[str, Callable[[Array, Array], float]] = {"pearson": pearson, "spearmanr": spearmanr, "mse": mse}
 
+
+def _confusion(predictions: Array, references: Array) -> Array:
+    """(classes, classes): rows by what they are, columns by what was answered. For class ids, from 0 on."""
+    classes = 1 + int(max(predictions.max(), references.max()))
+    counts = np.bincount(classes * references + predictions, minlength=classes * classes)
+    return counts.reshape(classes, classes).astype(np.float64)
+
+
+def _f1_each(predictions: Array, references: Array) -> tuple[Array, Array]:
+    """(F1, whether it is there or predicted) of each class, (classes,) both; 0.0 where it is not."""
+    confusion = _confusion(predictions, references)
+    both = confusion.sum(0) + confusion.sum(1)
+    return 2.0 * confusion.diagonal() / np.maximum(both, 1.0), both > 0
+
+
+def _counted_f1(predictions: Array, references: Array) -> float:
+    each, _ = _f1_each(predictions, references)
+    return float(each[1]) if len(each) > 1 else 0.0
+
+
+def _counted_f1_macro(predictions: Array, references: Array) -> float:
+    each, is_there = _f1_each(predictions, references)
+    return float(each[is_there].mean())
+
+
+def _counted_matthews(predictions: Array, references: Array) -> float:
+    """Gorodkin 2004, as scikit-learn has it."""
+    confusion = _confusion(predictions, references)
+    answered, true, rows = confusion.sum(0), confusion.sum(1), confusion.sum()
+    spread = (rows**2 - (answered**2).sum()) * (rows**2 - (true**2).sum())
+    return float((confusion.trace() * rows - (answered * true).sum()) / np.sqrt(spread)) if spread > 0 else 0.0
+
+
+_COUNTED: Mapping[str, Callable[[Array, Array], float]] = {
+    "f1": _counted_f1,
+    "f1_macro": _counted_f1_macro,
+    "matthews_correlation": _counted_matthews,
+}
+
 CLASSIFICATION = tuple(_CLASSIFICATION)
 REGRESSION = tuple(_REGRESSION)
 
 
 @functools.cache
 def _named(name: str) -> Callable[[Any, Any], Mapping[str, float]]:
-    def named(predictions: Any, references: Any) -> Mapping[str, float]:
-        return {name: plain(name)(np.asarray(predictions), np.asarray(references))}
+    function = {**_CLASSIFICATION, **_REGRESSION}[name]
 
-    named.__doc__ = plain(name).__doc__
+    def named(predictions: Any, references: Any) -> Mapping[str, float]:
+        return {name: function(np.asarray(predictions), np.asarray(references))}
+
+    named.__doc__ = function.__doc__
     return named
 
 

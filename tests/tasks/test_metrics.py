@@ -2,6 +2,8 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
@@ -21,6 +23,15 @@ def test_classification_metrics_are_those_of_scikit_learn(classes: int) -> None:
         "f1_macro": sk.f1_score(references, predictions, average="macro"),
         "matthews_correlation": sk.matthews_corrcoef(references, predictions),
     }
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=12))
+def test_what_resamples_are_scored_by_says_the_same(rows: list[tuple[int, int]]) -> None:
+    predictions, references = np.array(rows).T
+    for name in metrics.CLASSIFICATION:
+        if name != "f1" or max(predictions.max(), references.max()) < 2:  # which is one of two classes
+            whole = metrics.compute(name, predictions, references)
+            assert metrics.plain(name)(predictions, references) == pytest.approx(whole, abs=1e-12), name
 
 
 def test_f1_is_that_of_class_one() -> None:
