@@ -79,6 +79,7 @@ def _model(arguments: argparse.Namespace, temporary: Path) -> "Model":
     """From the registry, or from a folder. Raises ModelError."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all that is needed is in the folder
     from hpo.answering import Model, read_about, task_of
+    from hpo.runners.machine import cores
     from hpo.training.families import positions_of
 
     if arguments.model.startswith(asking.REGISTERED):
@@ -105,7 +106,7 @@ def _model(arguments: argparse.Namespace, temporary: Path) -> "Model":
             f"{folder}: a model of {config.get('architectures')}, which has no head for {task.type}; "
             "name a checkpoint that was fine-tuned"
         )
-    return Model(folder, task, tuple(about["labels"]), gpus=1.0)
+    return Model(folder, task, tuple(about["labels"]), gpus=1.0, abreast=cores())
 
 
 def _guess(arguments: argparse.Namespace, config: Mapping[str, Any], limit: int) -> dict[str, Any]:
