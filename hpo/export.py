@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Network: TypeAlias = Any
 """torch's, which this room does not know."""
 
-NEEDED = ("onnx", "onnxruntime", "onnxscript")
+NEEDED = {"onnx": "onnx>=1.20,<2", "onnxruntime": "onnxruntime>=1.24,<2", "onnxscript": "onnxscript>=0.6,<1"}
 WHOLE, SMALL, FIGURES = "model.onnx", "model-int8.onnx", "export.json"
 MOST = 1_000
 """Rows that are asked."""
@@ -255,7 +255,8 @@ def _cpu() -> Any:
 def _check(arguments: argparse.Namespace) -> None:
     problems: list[Problem] = []
     if missing := [name for name in NEEDED if find_spec(name) is None]:
-        problems.append(Problem("", f"{', '.join(missing)} not installed; first: {install_command(*missing)}"))
+        first = install_command(*(NEEDED[name] for name in missing))
+        problems.append(Problem("", f"{', '.join(missing)} not installed; first: {first}"))
     if arguments.output.is_file() or (arguments.output.is_dir() and any(arguments.output.iterdir())):
         problems.append(Problem("--output", f"{arguments.output} is there already; name a new folder"))
     problems += asking.problems(arguments)

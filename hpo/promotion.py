@@ -71,7 +71,7 @@ class Evidence:
 
     @property
     def is_alike(self) -> bool:
-        """Whether both say the same on every row."""
+        """Whether both score the same on every row."""
         import numpy as np
 
         return self.champion is not None and np.array_equal(
@@ -132,7 +132,7 @@ def decide(evidence: Evidence, gate: PromotionConfig) -> Decision:
     improvement = _sign(evidence) * (own - theirs)
     reasons = [f"{said}, against {theirs:.4f} of the champion", _on_improvement(improvement, gate)]
     if evidence.is_alike:
-        reasons[1:] = ["both answer every test row alike, so neither is better"]
+        reasons[1:] = ["both score alike on every test row, so neither is better"]
     is_better = improvement > gate.min_improvement
     tested = _tested(evidence, gate.confidence, improvement)
     if tested is not None:

@@ -93,7 +93,7 @@ def test_two_that_answer_alike_are_said_to_and_no_test_is_quoted() -> None:
     assert decision.verdict == "keep"
     assert decision.reasons == (
         "accuracy is 0.8000 on 100 test rows, against 0.8000 of the champion",
-        "both answer every test row alike, so neither is better",
+        "both score alike on every test row, so neither is better",
     )
     otherwise = Answers([0.0] * 50 + [2.0] * 50, [0.0] * 50 + [1.0] * 50)
     decision = decide(evidence(otherwise, Answers([0.0] * 50 + [3.0] * 50, otherwise.references)), gate())

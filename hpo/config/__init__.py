@@ -1,6 +1,7 @@
 """One YAML file -> a frozen StudyConfig, all problems reported at once. Imports nothing heavy and starts nothing."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,14 +45,7 @@ def load(path: Path, overrides: Sequence[str] = (), storage: Path | None = None)
     Relative paths in the file start at its folder, those in an override at the working folder. ConfigError with every
     problem, in the order of the file.
     """
-    document = read(path)
-    problems = list(document.problems)
-    _write_out_short_forms(document)
-    for option in overrides:
-        try:
-            document.override(option)
-        except ConfigError as error:
-            problems += error.problems
+    document, problems = _opened(path, overrides)
     if storage is not None:
         document.set(("storage",), str(storage), f"--storage {storage}")
     problems += document.refused.values()
@@ -64,17 +58,29 @@ def load(path: Path, overrides: Sequence[str] = (), storage: Path | None = None)
 
 def located(error: ConfigError, path: Path, overrides: Sequence[str] = ()) -> ConfigError:
     """The same, of what only model or rows could tell, with the line of each key, or the option that set it."""
+    document, _ = _opened(path, overrides)
+    return ConfigError([_placed(one, document) for one in error.problems])
+
+
+def _opened(path: Path, overrides: Sequence[str]) -> tuple[Document, list[Problem]]:
+    """What is written there, with what overrides set, and what is wrong with either."""
     document = read(path)
+    problems = list(document.problems)
+    _write_out_short_forms(document)
     for option in overrides:
-        document.override(option)
-    return ConfigError(
-        [
-            one
-            if one.file or not one.where or one.where.startswith("-")
-            else document.problem(tuple(one.where.split(".")), one.message)
-            for one in error.problems
-        ]
-    )
+        try:
+            document.override(option)
+        except ConfigError as error:
+            problems += error.problems
+    return document, problems
+
+
+def _placed(problem: Problem, document: Document) -> Problem:
+    """With its line, where it is about a key of the document: `search.warm_start[0]`."""
+    keys: KeyPath = tuple(int(key) if key.isdigit() else key for key in re.findall(r"[^.\[\]]+", problem.where))
+    if problem.file or not keys or keys[0] not in document.values:
+        return problem
+    return document.problem(keys, problem.message)
 
 
 def _validated(document: Document, base: Path) -> tuple[StudyConfig | None, list[Problem]]:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpo.objectives import bounds_of
 from hpo.records import StudySummary, TrialRecord
 from hpo.report import words
 from hpo.report.findings import (
@@ -24,7 +23,10 @@ from hpo.report.findings import (
 from hpo.report.summary import model_of, weights_of
 
 FEW_ROWS = 300
-"""Rows below which chance moves a score by six points or more: what that comes to is said."""
+"""Rows below which chance moves a share of them by up to six points, and more: what that comes to is said."""
+
+SHARES = frozenset({"accuracy", "exact_match"})
+"""Metrics that are the share of rows that are right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ def _few_rows(summary: StudySummary) -> str | None:
         if score is None or not 0 < rows < FEW_ROWS:
             continue
         said = f"{words.count(rows, split + ' row')} {'is' if rows == 1 else 'are'} few"
-        if bounds_of(summary.metric) != (0.0, 1.0):
+        if summary.metric not in SHARES:
             found.append(f"{said}: others would give another {summary.metric}.")
             continue
         reach = 100 * chance(score, rows)

@@ -1,11 +1,12 @@
 """What the events of a study add up to: one row a trial, the best so far, the time left. Knows no terminal."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 from hpo.records import (
+    BASELINE,
     AnyEvent,
     Confirmed,
     StudyFinished,
@@ -58,8 +59,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """One candidate of the confirmation. trial: its row in the search. values: of its finished runs. running: those
-    under way. confirmed: what the fresh seeds say of it, once that is final."""
+    """One candidate of the confirmation. trial: its row in the search. values: of its finished runs, but for those that
+    the default has run ahead of all others. running: those under way. confirmed: what the fresh seeds say of it, once
+    that is final."""
 
     trial: Row
     values: tuple[float, ...]
@@ -75,7 +77,9 @@ class Leader:
 
     @property
     def is_out(self) -> bool:
-        return self.failed > 0 or (self.confirmed is not None and self.confirmed.is_out)
+        if self.confirmed is not None:
+            return self.confirmed.is_out
+        return self.failed > 0 and self.trial.origin != BASELINE
 
 
 class Board:
@@ -149,14 +153,18 @@ class Board:
     @property
     def leaders(self) -> Sequence[Leader]:
         """The candidates of the confirmation, the default among them, the best mean first; those that are out last."""
-        found = []
-        for number in dict.fromkeys(number for number, _ in self.runs):
-            runs = [row for (own, _), row in self.runs.items() if own == number]
-            complete = [row for row in runs if row.state is TrialState.COMPLETE]
+        found, of = [], dict[int, list[Row]]()
+        for (number, _), row in sorted(self.runs.items()):
+            of.setdefault(number, []).append(row)
+        trials = {number: self.rows.get(number) or runs[0] for number, runs in of.items()}
+        values = {number: tuple(_values(runs)) for number, runs in of.items()}
+        others = [len(values[number]) for number, trial in trials.items() if trial.origin != BASELINE]
+        for number, runs in of.items():
+            counted = max(2, *others) if others and trials[number].origin == BASELINE else None
             found.append(
                 Leader(
-                    trial=self.rows.get(number) or runs[0],
-                    values=tuple(row.value for row in complete if row.value is not None),
+                    trial=trials[number],
+                    values=values[number][:counted],
                     running=tuple(row for row in runs if row.state is TrialState.RUNNING),
                     failed=sum(row.state is TrialState.FAILED for row in runs),
                     confirmed=self.confirmed.get(number),
@@ -216,6 +224,10 @@ class Board:
         run = (event.number, event.replicate)
         row = self.runs.get(run) if event.replicate else self.rows.get(event.number)
         return row or Row(event.number, "", {}, replicate=event.replicate)
+
+
+def _values(runs: Iterable[Row]) -> Iterator[float]:
+    return (row.value for row in runs if row.state is TrialState.COMPLETE and row.value is not None)
 
 
 def _row(trial: TrialRecord) -> Row:

@@ -196,7 +196,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             _stopped(emit, screen, signal.Signals(study.stopped_by).name)
             return 128 + study.stopped_by
         bookmarks.keep(())
-        study_folder.remove_temporaries(checkpoints)  # of a trial's process that died while it wrote
+        study_folder.remove_temporaries(checkpoints, folder / study_folder.ADAPTED)  # of killed processes
         screen.say(f"the {'confirmation' if study.confirmation else 'search'} is over; judging the winner")
         began = (time.monotonic() if was_over else started) - told.seconds
         summary = _conclude(config, prepared, search.records, study.confirmation, spool, began, taken_over, screen.say)

@@ -75,7 +75,7 @@ def remove_temporaries(*folders: Path) -> None:
     """Of a driver, or a process of its trials, that was killed. For whoever holds the lock, while no trial runs."""
     for own in list(temporaries(*folders)):
         if own.is_dir():
-            shutil.rmtree(own)
+            shutil.rmtree(own, ignore_errors=True)  # somebody on a node that was cut off may still write
         else:
             own.unlink(missing_ok=True)
 

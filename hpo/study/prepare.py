@@ -194,7 +194,8 @@ def _load(config: StudyConfig, data: DataConfig, task: Task, key: str, cache: Pa
     except MissingColumnError as error:
         naming = (name for name, own in task if own == error.column or (isinstance(own, tuple) and error.column in own))
         where = f"{key}.{next(naming, 'type')}"
-        raise ConfigError([Problem(where, f"{error}; name one of them here, or add it to the rows")]) from error
+        remedy = "" if str(error).endswith("?") else "; name one of them here, or add it to the rows"
+        raise ConfigError([Problem(where, f"{error}{remedy}")]) from error
 
 
 def _stage(

@@ -140,8 +140,13 @@ _CLASSIFICATION: Mapping[str, Callable[[Array, Array], float]] = {
 _REGRESSION: Mapping[str, Callable[[Array, Array], float]] = {"pearson": pearson, "spearmanr": spearmanr, "mse": mse}
 
 
+CLASSIFICATION = tuple(_CLASSIFICATION)
+REGRESSION = tuple(_REGRESSION)
+
+
 def _confusion(predictions: Array, references: Array) -> Array:
     """(classes, classes): rows by what they are, columns by what was answered. For class ids, from 0 on."""
+    predictions, references = predictions.astype(np.int64), references.astype(np.int64)
     classes = 1 + int(max(predictions.max(), references.max()))
     counts = np.bincount(classes * references + predictions, minlength=classes * classes)
     return counts.reshape(classes, classes).astype(np.float64)
@@ -177,9 +182,6 @@ _COUNTED: Mapping[str, Callable[[Array, Array], float]] = {
     "f1_macro": _counted_f1_macro,
     "matthews_correlation": _counted_matthews,
 }
-
-CLASSIFICATION = tuple(_CLASSIFICATION)
-REGRESSION = tuple(_REGRESSION)
 
 
 @functools.cache

@@ -178,6 +178,8 @@ def test_few_rows_are_said_to_be_few_with_what_chance_does_on_them(tmp_path, sum
     assert "rows are few" not in page_of(tmp_path, summary, trials, background).words
     loss = few.model_copy(update={"metric": "loss", "test_best": {"loss": 0.5}, "test_baseline": None})
     assert "60 test rows are few: others would give another loss." in answers(loss, trials).caution
+    f1 = few.model_copy(update={"metric": "f1_macro", "test_best": {"f1_macro": 0.76}, "test_baseline": None})
+    assert "60 test rows are few: others would give another f1_macro." in answers(f1, trials).caution
 
 
 def test_chance_on_few_rows_is_wilson_s_interval():

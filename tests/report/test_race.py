@@ -104,6 +104,16 @@ def test_a_leader_with_a_failed_seed_is_out_of_the_race():
     assert shown(board).splitlines()[-1].rstrip().endswith("out")
 
 
+def test_what_the_default_runs_ahead_counts_when_the_others_have_come_to_their_round():
+    ahead = [*story(), *seed_run(0, 3, 0.95), *seed_run(0, 4, 0.96)]
+    leads, default = board_of(ahead).leaders
+    assert (leads.trial.number, leads.mean) == (3, 0.78)
+    assert default.values == (0.69, 0.71)
+    assert board_of([*ahead, *seed_run(3, 3, 0.8)]).leaders[1].values == (0.69, 0.71, 0.95)
+    failed = board_of([*story(), *seed_run(0, 3, 0.1, TrialState.FAILED, "loss is nan")])
+    assert not any(own.is_out for own in failed.leaders)
+
+
 def test_runs_of_an_earlier_driver_count_but_do_not_open_the_confirmation():
     record = TrialRecord(
         number=3,

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from hpo import predict
+from hpo.config import located
+from hpo.errors import ConfigError, Problem
 
 
 def test_a_column_that_is_not_there_is_said_with_the_line_of_the_key_that_names_it(films: Path, inline: Any) -> None:
@@ -17,9 +19,25 @@ def test_a_column_that_is_not_there_is_said_with_the_line_of_the_key_that_names_
     assert "task.text: " in done.stderr
     assert "there is no column 'sentense'; there are sentence, label; did you mean sentence?" in done.stderr
     assert f"({films}:4)" in done.stderr
-    done = inline("run", "--space", films, "--dry-run", "--no-probe", "--set", "task.text=words")
+    text = films.read_text()
+    films.write_text(text.replace("sampler: {type: tpe, n_startup_trials: 3}", "sampler: tpe"))
+    assert films.read_text() != text
+    short = "search.sampler.n_startup_trials=4"
+    done = inline("run", "--space", films, "--dry-run", "--no-probe", "--set", "task.text=words", "--set", short)
     assert "no column 'words'" in done.stderr
     assert "(--set task.text=words)" in done.stderr
+
+
+def test_a_late_mistake_has_the_line_of_its_key_and_what_is_no_key_has_none(films: Path) -> None:
+    late = ConfigError([Problem("task.text", "a"), Problem("HPO_CRASH", "b"), Problem("search.first[0]", "c")])
+    lines = films.read_text().splitlines()
+    search = 1 + next(place for place, line in enumerate(lines) if line.startswith("search:"))
+    found = located(late, films).problems
+    assert [(one.where, one.line) for one in found] == [
+        ("task.text", 4),
+        ("HPO_CRASH", None),
+        ("search.first[0]", search),
+    ]
 
 
 def test_a_study_that_promotes_nothing_ends_with_a_command_that_asks_its_winner(

@@ -16,6 +16,7 @@ from hpo.answering import Model
 from hpo.columns import Layout
 from hpo.data.source import RawSplit, clean, clean_columns
 from hpo.encoded import Encoded
+from hpo.objectives import bounds_of
 from hpo.promotion import Evidence, PromotionConfig, decide
 from hpo.records import Answers, Seeds, TrialConfig, Usage
 from hpo.tasks import (
@@ -193,6 +194,8 @@ def test_metrics_are_finite_and_follow_from_the_evidence(toy: Toy, tokenizer: To
         for metric in toy.task.metric_names:
             if metric not in found:
                 continue  # f1 of two classes
+            least, most = bounds_of(metric)
+            assert least <= found[metric] <= most
             predictions, references = task.evidence(outputs, encoded, labels, metric)
             assert len(predictions) == len(references) == encoded.rows
             assert task.plain(metric)(predictions, references) == pytest.approx(found[metric], abs=1e-6)

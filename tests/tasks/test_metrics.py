@@ -31,7 +31,9 @@ def test_what_resamples_are_scored_by_says_the_same(rows: list[tuple[int, int]])
     for name in metrics.CLASSIFICATION:
         if name != "f1" or max(predictions.max(), references.max()) < 2:  # which is one of two classes
             whole = metrics.compute(name, predictions, references)
-            assert metrics.plain(name)(predictions, references) == pytest.approx(whole, abs=1e-12), name
+            for numbers in ("int64", "float64"):
+                found = metrics.plain(name)(predictions.astype(numbers), references.astype(numbers))
+                assert found == pytest.approx(whole, abs=1e-12), name
 
 
 def test_f1_is_that_of_class_one() -> None:
