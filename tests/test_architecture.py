@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 LONGEST = 350
 
@@ -31,3 +33,10 @@ def test_imports_go_down_only_and_foreign_libraries_keep_their_address():
     linter = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([linter, "--no-logo"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.xdist_group("together")
+def test_tests_of_a_group_are_run_by_one_process(request: pytest.FixtureRequest) -> None:
+    """By the name that pytest-xdist gives them; a version of pytest may come that does not take it."""
+    if request.config.getoption("loadgroup", default=False):
+        assert request.node.nodeid.endswith("@together")
