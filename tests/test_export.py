@@ -153,10 +153,10 @@ def test_a_mistake_is_told_with_code_2(
 def test_what_is_not_installed_is_named_with_the_remedy(
     checkpoint: Path, rows: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(export, "NEEDED", ("onnx", "no_such_package"))
+    monkeypatch.setattr(export, "NEEDED", {"onnx": "onnx", "no_such_package": "no_such_package>=2"})
     assert export.main(["--model", str(checkpoint), "--input", str(rows), "--output", "out"]) == 2
     said = capsys.readouterr().err.strip()
     assert "error: no_such_package not installed; first: " in said
-    assert said.endswith(" no_such_package")
+    assert said.endswith(" 'no_such_package>=2'")
     assert " pip install " in said
     assert Path(sys.executable).name in said  # this very Python
