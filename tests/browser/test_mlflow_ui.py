@@ -16,6 +16,7 @@ from films import write_space
 from mlflow_server import Server
 
 pytestmark = [
+    pytest.mark.xdist_group("browser"),
     pytest.mark.service,
     pytest.mark.skipif(pages.chromium() is None, reason="no Chromium on the PATH"),
     pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed"),
