@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -77,7 +77,7 @@ class TrialObjective:
     teacher: Path | None = None
     trying: bool = False
 
-    def __call__(self, config: TrialConfig) -> Iterator[Report]:
+    def __call__(self, config: TrialConfig) -> Generator[Report, None, None]:
         """Train, report at every rung and every epoch's end, keep the best evaluation, write it at the end.
 
         Raises TrialError: OutOfMemoryError, with all memory given back, DivergedError, DeadParameterError.
@@ -103,7 +103,7 @@ class TrialObjective:
         """The file that a trial touches while its steps go on."""
         return Bookmarks(self.running).pulse(config.name) if self.running else None
 
-    def _train_and_report(self, config: TrialConfig) -> Iterator[Report]:
+    def _train_and_report(self, config: TrialConfig) -> Generator[Report, None, None]:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         from hpo.training import device, liveness, loop, population
         from hpo.training.resume import Best, Keeper

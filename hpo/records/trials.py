@@ -1,6 +1,6 @@
 """One trial: what it is to train, what it says on the way, what is known of it in the end."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -121,7 +121,7 @@ class Report:
 class Objective(Protocol):
     """What a runner runs: a generator of reports. Whoever pulls may stop pulling; `close()` then cleans up."""
 
-    def __call__(self, config: TrialConfig) -> Iterator[Report]: ...
+    def __call__(self, config: TrialConfig) -> Generator[Report, None, None]: ...
 
 
 def name_of(trial: int, replicate: int = 0) -> str:

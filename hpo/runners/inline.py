@@ -21,7 +21,7 @@ class InlineRunner:
             if config is None:
                 return
             try:
-                with closing(self.objective(config)) as reports:  # type: ignore[type-var]
+                with closing(self.objective(config)) as reports:
                     for report in reports:
                         if search.report(config.number, report) is Verdict.STOP or search.stopping:
                             break

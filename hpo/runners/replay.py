@@ -6,7 +6,7 @@ Owns what is near, and what a curve says at a rung that it was not recorded at. 
 import json
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -90,7 +90,7 @@ class ReplayObjective:
     space: SearchSpace
     curves: Sequence[Curve]
 
-    def __call__(self, config: TrialConfig) -> Iterator[Report]:
+    def __call__(self, config: TrialConfig) -> Generator[Report, None, None]:
         curve, _ = self.nearest(config.params)
         epochs, total = epochs_of(config.params), curve.steps
         parts = {*config.rungs, 1.0, *(epoch / epochs for epoch in range(1, math.ceil(epochs)))}

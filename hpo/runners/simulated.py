@@ -6,7 +6,7 @@ know where the reports come from.
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Literal
@@ -116,12 +116,12 @@ class SimulatedRunner:
 class _Flight:
     """A trial under way. began, heard: when it started, and when it last reported. epochs: trained so far."""
 
-    def __init__(self, number: int, began: float, reports: Iterator[Report]) -> None:
+    def __init__(self, number: int, began: float, reports: Generator[Report, None, None]) -> None:
         self.number, self.began, self.reports = number, began, reports
         self.heard, self.epochs = began, 0.0
 
     def close(self) -> None:
-        with closing(self.reports):  # type: ignore[type-var]
+        with closing(self.reports):
             pass
 
 

@@ -8,7 +8,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -27,7 +27,7 @@ class ToyObjective:
     seconds: float = 0.0
     metric: str = "accuracy"
 
-    def __call__(self, config: TrialConfig) -> Iterator[Report]:
+    def __call__(self, config: TrialConfig) -> Generator[Report, None, None]:
         learnt = Learnt(config, self._curve)
         for step in range(1, self.reports + 1):
             if self.seconds:
@@ -121,7 +121,7 @@ class TimedToy:
     noise: float = 0.005
     metric: str = "accuracy"
 
-    def __call__(self, config: TrialConfig) -> Iterator[Report]:
+    def __call__(self, config: TrialConfig) -> Generator[Report, None, None]:
         epochs = float(config.params.get("num_train_epochs", 3))
         luck = random.Random(config.seeds.order).gauss(0.0, self.noise)
         learnt = Learnt(config, partial(_timed_curve, luck))
