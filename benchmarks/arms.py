@@ -15,13 +15,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hpo.ledger import Ledger
 from hpo.records import AnyEvent, DatasetRecord, Objective, Report, Seeds, StudyFinished, StudyStarted, TrialConfig
 from hpo.runners.toy import ToyObjective
+from hpo.samplers import TpeConfig
 from hpo.space import Choice, FloatRange, SearchSpace
 
 REPORTS = 3
 SECONDS = 0.01
 RATE, DROPOUT, BATCHES = (1e-5, 1e-1), (0.0, 0.5), (16, 32)
+SPACE = SearchSpace(
+    {
+        "learning_rate": FloatRange(*RATE, log=True),
+        "hidden_dropout_prob": FloatRange(*DROPOUT),
+        "per_device_train_batch_size": Choice(BATCHES),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -51,8 +60,8 @@ def ours(folder: Path, trials: int, slots: int) -> dict[str, float]:
 
     mirror = TrackingConfig(uri=f"sqlite:///{folder / 'mlflow.db'}")
     spool = Spool(folder, lambda: MlflowTracker(mirror, folder))
-    spool.append(_study_started())
-    _search(folder, trials, slots, spool.append)
+    spool.append(study_started())
+    search(toy_ledger(folder), folder / "clock", trials, slots, spool.append)
     spool.append(StudyFinished(time=time.time(), metrics={"trials": float(trials)}, tags={}))
     ended = time.monotonic()
     if not spool.close(600):
@@ -62,38 +71,39 @@ def ours(folder: Path, trials: int, slots: int) -> dict[str, float]:
 
 def unmirrored(folder: Path, trials: int, slots: int) -> dict[str, float]:
     """The same without the mirror: what is left is the ledger's and the search's."""
-    _search(folder, trials, slots, lambda event: None)
+    search(toy_ledger(folder), folder / "clock", trials, slots, lambda event: None)
     return {}
 
 
-def _search(folder: Path, trials: int, slots: int, emit: Callable[[AnyEvent], None]) -> None:
-    from hpo.ledger import Ledger
+def toy_ledger(folder: Path, kind: type[Ledger] = Ledger) -> Ledger:
+    return kind(folder, study="toy", mode="max", space=SPACE, sampler=TpeConfig(), seed=17)
+
+
+def search(
+    ledger: Ledger,
+    clock: Path,
+    trials: int,
+    slots: int,
+    emit: Callable[[AnyEvent], None],
+    toy: ToyObjective | None = None,
+) -> None:
     from hpo.runners.ray import RayRunner
-    from hpo.samplers import TpeConfig
     from hpo.schedulers import FifoConfig
     from hpo.study.search import StudySearch
     from hpo.study.steps import Ladder
 
-    space = SearchSpace(
-        {
-            "learning_rate": FloatRange(*RATE, log=True),
-            "hidden_dropout_prob": FloatRange(*DROPOUT),
-            "per_device_train_batch_size": Choice(BATCHES),
-        }
-    )
-    ledger = Ledger(folder, study="toy", mode="max", space=space, sampler=TpeConfig(), seed=17)
     scheduler = FifoConfig()
-    search = StudySearch(
+    study = StudySearch(
         ledger=ledger,
-        scheduler=scheduler.build(space, 17),
+        scheduler=scheduler.build(SPACE, 17),
         metric="accuracy",
         mode="max",
         ladder=Ladder(scheduler.fractions()),
         emit=emit,
         trials=trials,
     )
-    objective: Objective = Clocked(folder / "clock")
-    RayRunner(objective, at_most=slots).run(search)
+    objective: Objective = Clocked(clock, toy or ToyObjective(REPORTS, SECONDS))
+    RayRunner(objective, at_most=slots).run(study)
 
 
 def plain(folder: Path, trials: int, slots: int) -> dict[str, float]:
@@ -140,7 +150,7 @@ def _tune(folder: Path, trials: int, reusing: dict[str, Any], limit: dict[str, A
     return {}
 
 
-def _study_started() -> StudyStarted:
+def study_started() -> StudyStarted:
     rows = DatasetRecord(
         name="toy", split="train", rows=1, digest="0" * 64, source="nowhere", columns={"text": "string"}
     )

@@ -9,6 +9,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo.ledger.storage import LEDGER, open_storage
 
+STATES = [(TrialState.WAITING,), (TrialState.RUNNING, TrialState.WAITING), (TrialState.COMPLETE, TrialState.RUNNING)]
+
 
 def shown(trials: list[FrozenTrial]) -> list[tuple[object, ...]]:
     """All but moments in time, which the database notes by itself."""
@@ -52,7 +54,11 @@ def test_what_is_remembered_is_what_was_written(tmp_path: Path, seed: int) -> No
         study = optuna.create_study(study_name="s", storage=open_storage(tmp_path / LEDGER), load_if_exists=True)
         for _ in range(25):
             one_step(study, source)
-            assert shown(study.get_trials(deepcopy=False)) == in_the_database(tmp_path)
+            there = in_the_database(tmp_path)
+            assert shown(study.get_trials(deepcopy=False)) == there
+            for states in STATES:
+                some = study.get_trials(deepcopy=False, states=states)
+                assert shown(some) == [own for own in there if own[2] in states]
 
 
 def test_a_trial_that_was_handed_out_is_not_changed_by_what_is_written_later(tmp_path: Path) -> None:

@@ -132,15 +132,16 @@ class Ledger:
         where that was refused too often, a point that is left."""
         import optuna
 
-        for left in trials:
-            if left.state is optuna.trial.TrialState.RUNNING and left.number not in self._handed_out:
+        unfinished = self._unfinished()
+        for left in unfinished:
+            if was_started(left) and left.number not in self._handed_out:
                 self._seed_sampler(left.number)
                 return optuna.trial.Trial(self._study, left._trial_id), parts_of(left)
-        if owed := _owed(trials):
+        if owed := _owed(unfinished):
             self._seed_sampler(owed[0].number)
             self._study._storage.set_trial_state_values(owed[0]._trial_id, optuna.trial.TrialState.RUNNING)
             return optuna.trial.Trial(self._study, owed[0]._trial_id), {}
-        waiting = [known.number for known in trials if not was_started(known)]
+        waiting = [known.number for known in unfinished if not was_started(known)]
         if not waiting and self._proposals.is_stuck(trials):
             point = self._proposals.left_over(trials)
             if point is None:
@@ -309,11 +310,11 @@ class Ledger:
     @property
     def is_owing(self) -> bool:
         """Whether a trial is queued that the study trains whatever its budget is."""
-        return bool(_owed(self._trials()))
+        return bool(_owed(self._unfinished()))
 
     @property
     def queued(self) -> list[Params]:
-        return [attributes_of(trial)["params"] for trial in self._trials() if not was_started(trial)]
+        return [attributes_of(trial)["params"] for trial in self._unfinished() if not was_started(trial)]
 
     @property
     def history(self) -> tuple[str, ...]:
@@ -340,6 +341,13 @@ class Ledger:
     def _trials(self) -> list["optuna.trial.FrozenTrial"]:
         with translated():
             return self._study.get_trials(deepcopy=False)
+
+    def _unfinished(self) -> list["optuna.trial.FrozenTrial"]:
+        import optuna
+
+        states = optuna.trial.TrialState
+        with translated():
+            return self._study.get_trials(deepcopy=False, states=(states.WAITING, states.RUNNING))
 
     def _id(self, number: int) -> int:
         return int(self._study._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))

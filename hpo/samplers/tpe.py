@@ -33,17 +33,18 @@ class TpeConfig(SamplerConfig):
 
     def build(self, space: SearchSpace, study_seed: int, trial_seed: int) -> "BaseSampler":
         from optuna.exceptions import ExperimentalWarning
-        from optuna.samplers import RandomSampler, TPESampler
+        from optuna.samplers import RandomSampler
 
         from hpo.samplers.proposing import Replayed
+        from hpo.samplers.thinned import Thinned
 
         if random.Random(f"random/{trial_seed}").random() < self.random_fraction:
             return Replayed(lambda seed: RandomSampler(seed=seed), trial_seed)
 
-        def make(seed: int) -> TPESampler:
+        def make(seed: int) -> Thinned:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)  # `group`, in Optuna since 2.8
-                return TPESampler(
+                return Thinned(
                     n_startup_trials=self.n_startup_trials,
                     n_ei_candidates=self.n_ei_candidates,
                     multivariate=self.multivariate,

@@ -4,11 +4,11 @@ The ledger holds every exploit before anybody acts on it, so that a trial that i
 first time. Must not know what a state is.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hpo.ledger import PARTS, Ledger, part_of
-from hpo.records import Exploit, Exploited, TrialRecord, TrialState
+from hpo.records import Exploit, Exploited, TrialRecord
 from hpo.schedulers import Scheduler
 from hpo.schedulers.pbt import CHANGEABLE, TOLERANCE, Pbt
 from hpo.space import Scalar
@@ -47,9 +47,7 @@ class Population:
             if (number, parts(level)) not in there:
                 self.scheduler.lose(number, level)
 
-    def exploit(
-        self, record: TrialRecord, progress: float, exploit: Exploit, records: Mapping[int, TrialRecord]
-    ) -> TrialRecord:
+    def exploit(self, record: TrialRecord, progress: float, exploit: Exploit, source: TrialRecord) -> TrialRecord:
         """Write down that the trial goes on from another one, and tell it; saying so again changes nothing."""
         level = self._level(progress)
         if exploited_at(record, progress) is None:
@@ -58,7 +56,7 @@ class Population:
                 progress=part_of(progress) / PARTS,
                 source=exploit.source,
                 params=dict(exploit.params),
-                schedule=_descent(records[exploit.source], level, dict(exploit.params)),
+                schedule=_descent(source, level, dict(exploit.params)),
             )
             record = record.model_copy(update={"exploits": (*record.exploits, step)})
             self.ledger.told(record)
@@ -70,13 +68,12 @@ class Population:
         """The last one that was reached; 0 before the first."""
         return max((level for level in self.levels if level <= progress + TOLERANCE), default=0.0)
 
-    def tidy(self, records: Iterable[TrialRecord], reached: Mapping[int, float], *, is_over: bool) -> None:
+    def tidy(self, unfinished: Sequence[TrialRecord], reached: Mapping[int, float], *, is_over: bool) -> None:
         """Remove the states that nobody can need any more.
 
-        reached: how far each running trial has reported; of a trial to be trained again, how far it had come. is_over:
-        no further trial will start.
+        unfinished: all trials that have not ended. reached: how far each has reported; one to be trained again, how far
+        it had come. is_over: no further trial will start.
         """
-        unfinished = [record for record in records if record.state is TrialState.RUNNING]
         if is_over and not unfinished:
             self.exchange.remove()
             return

@@ -30,8 +30,9 @@ from hpo.schedulers import Scheduler
 from hpo.schedulers.base import has_reached
 from hpo.study.population import Population, exploited_at
 from hpo.study.retries import Retries, noted
+from hpo.study.standings import Standings
 from hpo.study.steps import Ladder
-from hpo.study.trials import Running, costs_of, finished_event, ranked, started_event, surplus, totals_of
+from hpo.study.trials import Running, costs_of, finished_event, started_event, surplus, totals_of
 
 SPEND_EVERY = 30.0
 """Seconds of wall time that a crash may make a study forget, where its trials report that often."""
@@ -71,16 +72,17 @@ class StudySearch:
 
     def __post_init__(self) -> None:
         self._sign = 1.0 if self.mode == "max" else -1.0
-        self._records = {record.number: record for record in self.ledger.records()}
+        known = self.ledger.records()
+        self._standings = Standings(known, self.mode, self.limits)
         self._running: dict[int, Running] = {}
         self._epochs_before: dict[int, float] = {}
-        self.retries = Retries.after(self._records.values())
+        self.retries = Retries.after(known)
         self._spent_at = self.clock()
         self._started = self._spent_at - self.ledger.seconds_used
         self._used_up = False
-        self._reached = any(self._is_on_target(record) for record in self._records.values())
-        self._epochs_spent = sum(record.metrics.get("epochs", 0.0) for record in self._records.values())
-        for record in self._records.values():
+        self._reached = any(self._is_on_target(record) for record in known)
+        self._epochs_spent = sum(record.metrics.get("epochs", 0.0) for record in known)
+        for record in known:
             if not record.dropped:
                 self._replay(record)
         self._population = Population.of(self.scheduler, self.ledger, self.ladder.fractions)
@@ -91,7 +93,7 @@ class StudySearch:
 
     @property
     def records(self) -> list[TrialRecord]:
-        return [self._records[number] for number in sorted(self._records)]
+        return list(self._standings)
 
     @property
     def stopping(self) -> bool:
@@ -100,14 +102,10 @@ class StudySearch:
     @property
     def exhausted(self) -> bool:
         """The budget is handed out; trials that still run may finish."""
-        left_over = any(
-            record.state is TrialState.RUNNING and record.number not in self._running
-            for record in self._records.values()
-        )
+        left_over = any(record.number not in self._running for record in self._standings.unfinished)
         if left_over or self._is_owing:
             return False
-        count = sum(not record.dropped for record in self._records.values())
-        return self._used_up or self._is_spent or (self.trials is not None and count >= self.trials)
+        return self._used_up or self._is_spent or (self.trials is not None and self._standings.live >= self.trials)
 
     @property
     def _is_spent(self) -> bool:
@@ -127,7 +125,7 @@ class StudySearch:
             self._used_up = True
             return None
         crash.at("after-ask")
-        self._records[record.number] = record
+        self._standings.put(record)
         rows = self.retries.rows(record)
         epochs = self._epochs_before.pop(record.number, 0.0)  # spent once, however often a trial is begun
         self._running[record.number] = Running(record, dict(record.curve), epochs=epochs, rows=rows)
@@ -213,10 +211,11 @@ class StudySearch:
             answered = Answered(progress=progress, steps=round(report.step / report.progress))
             record = record.model_copy(update={"answered": answered})
         if self._population and isinstance(verdict, Exploit) and not record.is_owed:
-            record = self._population.exploit(record, report.progress, verdict, self._records)
+            record = self._population.exploit(record, report.progress, verdict, self._standings[verdict.source])
         elif record is not running.record:
             self.ledger.told(record)
-        running.record = self._records[record.number] = record
+        running.record = record
+        self._standings.put(record)
         if self._population:
             self._tidy(self._population)
 
@@ -241,8 +240,9 @@ class StudySearch:
         if isinstance(again, str):
             self._finish(running, TrialState.FAILED, again)
             return
-        self._records[number], note = again
-        self.ledger.told(self._records[number])
+        record, note = again
+        self._standings.put(record)
+        self.ledger.told(record)
         self.ledger.put_back(number)
         self._epochs_before[number] = running.epochs
         del self._running[number]
@@ -273,7 +273,7 @@ class StudySearch:
         )
         crash.at("tell-mirror")
         self.spend()
-        self._records[number] = record
+        self._standings.put(record)
         self._reached = self._reached or self._is_on_target(record)
         del self._running[number]
         self.forget(record.name)
@@ -286,24 +286,21 @@ class StudySearch:
 
     def _keep_above(self, record: TrialRecord) -> float | None:
         """A trial that stays below it will not be among the best few. Not known where limits count too."""
-        ranked = self._ranked()
+        ranked = self._standings.ranked
         if len(ranked) < self.keep or record.is_owed or self.limits.limits:
             return None
         return ranked[self.keep - 1].value
 
     def _tidy(self, population: Population) -> None:
-        reached = {number: max(record.curve, default=0.0) for number, record in self._records.items()}
+        unfinished = self._standings.unfinished
+        reached = {record.number: max(record.curve, default=0.0) for record in unfinished}
         reached |= {number: max(running.curve, default=0.0) for number, running in self._running.items()}
-        population.tidy(self._records.values(), reached, is_over=self.exhausted)
+        population.tidy(unfinished, reached, is_over=self.exhausted)
 
     def _is_on_target(self, record: TrialRecord) -> bool:
         if self.target is None or record.value is None or self.limits.broken_by(record):
             return False
         return self._sign * record.value >= self._sign * self.target
-
-    def _ranked(self) -> list[TrialRecord]:
-        """Complete trials, best first; of equals the earlier one."""
-        return ranked(self._records.values(), self.mode, self.limits)
 
     def _replay(self, record: TrialRecord) -> None:
         """Let the scheduler see again what was answered, each value where it was reported: the rungs may be others now.
@@ -322,7 +319,7 @@ class StudySearch:
 
     def _retain(self) -> None:
         """Remove the checkpoints of all but the best few; those that are owed stay until the end."""
-        for folder in surplus(self._ranked(), self.keep, self.keep_bytes):
+        for folder in surplus(self._standings.ranked, self.keep, self.keep_bytes):
             shutil.rmtree(folder)
 
 

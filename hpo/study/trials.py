@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -66,12 +66,13 @@ def ranked(
     records: Iterable[TrialRecord], mode: Literal["min", "max"], limits: Limits = NO_LIMITS
 ) -> list[TrialRecord]:
     """Complete trials, best first; those that break a limit come last; of equals the earlier one."""
-    complete = [record for record in records if record.value is not None]
+    return sorted((record for record in records if record.value is not None), key=rank(mode, limits))
+
+
+def rank(mode: Literal["min", "max"], limits: Limits = NO_LIMITS) -> Callable[[TrialRecord], tuple[bool, float, int]]:
+    """The key by which complete trials are ranked."""
     sign = -1.0 if mode == "max" else 1.0
-    return sorted(
-        complete,
-        key=lambda record: (bool(limits.broken_by(record)), sign * (record.value or 0.0), record.number),
-    )
+    return lambda record: (bool(limits.broken_by(record)), sign * (record.value or 0.0), record.number)
 
 
 def baseline_of(records: Iterable[TrialRecord]) -> TrialRecord | None:
