@@ -4,7 +4,7 @@
     python -m benchmarks.tasks --table [FILE ...]
 
 A setting is a shipped space over a data set of HPO_DATA, with MiniLM for the model. First comes the product's own
-study, with its confirmation and without promotion. Then the default configuration and the winner are trained with the
+study, without confirmation, which what follows stands for, and without promotion. Then the default configuration and the winner are trained with the
 same fresh seeds, as the study trains, and each of these is scored once on the test rows, which nothing was chosen by.
 
 One JSON line for the search and one for each training, in benchmarks/results/tasks.jsonl; what is there is not done
@@ -72,6 +72,7 @@ def study_of(name: str, asked: Asked) -> config.StudyConfig:
         *data,
         *setting.changes,
         f"budget={{trials: {asked.trials}}}",
+        "confirm=null",
         "promotion=null",
         "resources.cpus=1",
         *(["resources.gpus=1"] if asked.inline else []),  # alone on it, if there is one
@@ -107,7 +108,6 @@ def search(name: str, study: config.StudyConfig, asked: Asked) -> dict[str, Any]
         "rows": {split["split"]: split["rows"] for split in datasets(events)},
         "counts": Counter(one.state.value for one in records.values()),
         "seconds": round(finished["metrics"]["seconds"], 1),
-        "confirm": study.confirm.model_dump() if study.confirm else None,
         "changes": list(asked.changes),
         "numbers": {DEFAULT: default.number, WINNER: winner.number},
         DEFAULT: dict(default.params),
@@ -267,10 +267,8 @@ def _is_whole(lines: Sequence[Line]) -> bool:
 
 def _searched(found: Line) -> str:
     counts = found["counts"]
-    confirm = found["confirm"]
-    again = f"{confirm['top']} x {confirm['seeds']} confirmed, " if confirm else ""
     took = f"{found['seconds']:,.0f} s, {found['device']}"
-    return f"{sum(counts.values())} trials, {counts.get('complete', 0)} in full, {again}{took}"
+    return f"{sum(counts.values())} trials, {counts.get('complete', 0)} in full, {took}"
 
 
 def _mean(values: Any) -> str:
