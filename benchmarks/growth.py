@@ -1,6 +1,6 @@
 """What a trial costs as a study grows, on Ray with TPE, ledger and mirror: after 100, 1,000 and 10,000 toy trials.
 
-    python -m benchmarks.growth [--trials 10000] [--seconds 0.05] [--json FILE]
+    python -m benchmarks.growth [--trials 10000] [--seconds 0.1] [--json FILE]
 
 seconds, of a report: a trial has three, so that two at a time are ideal at 1.5 of it a trial. A line of the table is
 about the last 100 trials before it: wall time a trial, that over the ideal, what the ledger takes for a trial's `ask`,
@@ -125,7 +125,7 @@ def table(found: Mapping[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=MARKS[-1], help=f"at least {WINDOW} ({MARKS[-1]})")
-    parser.add_argument("--seconds", type=float, default=0.05, help="between two of a trial's three reports (0.05)")
+    parser.add_argument("--seconds", type=float, default=0.1, help="of each of a trial's three reports (0.1)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     if options.trials < WINDOW:

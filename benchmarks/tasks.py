@@ -4,8 +4,9 @@
     python -m benchmarks.tasks --table [FILE ...]
 
 A setting is a shipped space over a data set of HPO_DATA, with MiniLM for the model. First comes the product's own
-study, without confirmation, which what follows stands for, and without promotion. Then the default configuration and the winner are trained with the
-same fresh seeds, as the study trains, and each of these is scored once on the test rows, which nothing was chosen by.
+study, without promotion, and without confirmation, since what follows stands for it: the default configuration and the
+winner are trained with the same fresh seeds, as the study trains, and each of these is scored once on the test rows,
+which nothing was chosen by.
 
 One JSON line for the search and one for each training, in benchmarks/results/tasks.jsonl; what is there is not done
 again. Cut off, it goes on: the study from its folder, a training from its bookmark. --table writes docs/tasks.md.

@@ -1,3 +1,5 @@
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +21,20 @@ def test_arms_take_turns_and_the_slow_one_runs_once() -> None:
     assert arms.count("plain") == 1
     assert arms.count("ours") == arms.count("reuse") == 3
     assert arms[:3] == ["ours", "unmirrored", "reuse"]
+
+
+def test_a_growing_study_is_measured_at_its_marks(tmp_path: Path) -> None:
+    file = tmp_path / "growth.json"
+    command = [sys.executable, "-m", "benchmarks.growth", "--trials", "110", "--seconds", "0.001", "--json", str(file)]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(file.read_text())
+    assert [line["trials"] for line in found["lines"]] == [100]
+    line = found["lines"][0]
+    assert found["ideal"] < line["wall"] < 10
+    assert 0 < line["median"] <= line["p95"] < line["wall"] * 2, "what two slots take for each trial of one of them"
+    assert 50 < line["memory"] < 5_000
+    assert f"| 100 | {line['wall']:.4f} |" in done.stdout
 
 
 def test_what_adaptation_was_worth_is_told_seed_by_seed() -> None:

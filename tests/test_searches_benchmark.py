@@ -29,14 +29,14 @@ def test_a_search_arrives_with_its_first_complete_trial_that_is_good_enough() ->
 
 def test_ratios_are_paired_by_seed_and_searches_that_never_came_are_counted() -> None:
     def line(arm: str, seed: int, seconds: float | None) -> dict[str, object]:
-        shared = {"until_epochs": seconds and 5.0, "seconds": 300.0, "test": 0.88}
+        shared = {"until_epochs": seconds and 5.0, "seconds": 300.0, "whole": 400.0, "rate": 99.6, "test": 0.88}
         return {"arm": arm, "seed": seed, "until_seconds": seconds, **shared}
 
     lines = [line("ours", 0, 10.0), line("ours", 1, 20.0), line("hf-optuna", 0, 50.0), line("hf-optuna", 1, None)]
     row = next(one for one in searches.table(lines).splitlines() if "hyperparameter_search" in one)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[3] == "50 / 50 / 50, 1 never"
-    assert cells[4] == "5.0 / 5.0 / 5.0"
+    assert cells[2] == "100 / 100 / 100"
+    assert cells[4:6] == ["50 / 50 / 50, 1 never", "5.0 / 5.0 / 5.0"]
 
 
 def test_trainer_gets_warm_up_under_its_own_name() -> None:

@@ -79,9 +79,7 @@ def test_the_table_pairs_by_seed_and_says_what_is_not_measured() -> None:
     found = lines("sms_spam", 3, {"default": [0.94, 0.95, 0.96], "winner": [0.96, 0.97, 0.98]})
     page = tasks.text([*found, *lines("wnut17", 4, {"default": [0.3, 0.31, 0.32], "winner": [0.35]})])
     spam, entities = page.splitlines()[2:4]
-    assert spam.endswith(
-        "| 10 trials, 4 in full, 600 s, CPU | f1_macro | 0.9500 | 0.9700 | +2.0 ± 0.0 |"
-    )
+    assert spam.endswith("| 10 trials, 4 in full, 600 s, CPU | f1_macro | 0.9500 | 0.9700 | +2.0 ± 0.0 |")
     assert entities.endswith("| f1 | 0.3100 | 0.3500 (1) | +5.0 ± nan |")
     assert "`python -m benchmarks.tasks rte stsb wnut17 " in page
     assert "- `sms_spam`: `learning_rate` 0.000314, `num_train_epochs` 3" in page

@@ -197,7 +197,7 @@ def predict_command(summary: StudySummary) -> str | None:
         return None
     is_found = summary.model_uri is None or store == DEFAULT_STORE
     elsewhere = "" if is_found else f" --tracking-uri {shlex.quote(without_password(store))}"
-    return f"python -m hpo.predict --model {shlex.quote(model)} --input FILE --output FILE{elsewhere}"
+    return f"python -m hpo.predict --model {shlex.quote(model)} --input rows.tsv --output answers.tsv{elsewhere}"
 
 
 def _from_here(path: Path) -> Path:

@@ -44,7 +44,7 @@ def test_where_nothing_is_promoted_the_last_words_say_where_the_winner_is_and_ho
     kept = summary.model_copy(update={**own, "checkpoint": tmp_path / "studies/d/checkpoints/trial-0010"})
     text = summary_text(kept)
     assert "model       studies/d/checkpoints/trial-0010\n" in text
-    command = "python -m hpo.predict --model studies/d/checkpoints/trial-0010 --input FILE --output FILE"
+    command = "python -m hpo.predict --model studies/d/checkpoints/trial-0010 --input rows.tsv --output answers.tsv"
     assert text.endswith(f"predict     {command}")
     assert "the winner's checkpoint is studies/d/checkpoints/trial-0010." in can_i_have_it(kept)
     assert "no checkpoint was kept" in can_i_have_it(summary.model_copy(update=own))

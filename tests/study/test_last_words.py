@@ -57,6 +57,6 @@ def test_a_study_that_promotes_nothing_ends_with_a_command_that_asks_its_winner(
     command = done.stdout.rstrip().splitlines()[-1].partition("hpo.predict ")[2]
     rows = tmp_path / "rows.tsv"
     rows.write_text("sentence\nthe film was good\n")
-    given = shlex.split(command.replace("--input FILE", f"--input {rows}").replace("--output FILE", "--output out.tsv"))
+    given = shlex.split(command.replace("rows.tsv", str(rows)).replace("answers.tsv", "out.tsv"))
     assert predict.main(given) == 0
     assert "prediction" in Path("out.tsv").read_text()
