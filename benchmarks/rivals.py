@@ -1,8 +1,9 @@
 """What people write instead of this project, as their documentation shows it: whole searches through `Trainer`.
 
-    hf-optuna, hf-ray   Trainer.hyperparameter_search with backend optuna (TPE and MedianPruner) and ray
-    ray                 a function trainable around Trainer under ASHA, random proposals, as in Ray's own example
-    grid                the 18 points of the BERT paper, one after the other
+    hf-optuna   Trainer.hyperparameter_search with the backend optuna: TPE and MedianPruner
+    hf-ray      the same with the backend ray: random proposals, trained in full; tuned, under ASHA
+    ray         a function trainable around Trainer under ASHA, random proposals, as in Ray's own example
+    grid        the 18 points of the BERT paper, one after the other
 
 `tuned` gives them bfloat16, batches of like lengths, the fused AdamW, large evaluation batches and, on Ray, warm
 processes. As they come, rows are padded to the batch's longest; `ray` pads to the maximum, as its example does. All
@@ -68,10 +69,11 @@ def model_of(rival: Rival, params: Params | None) -> Any:
 
 def arguments_of(params: Params) -> dict[str, Any]:
     """Those of the space that TrainingArguments takes; `warmup_ratio` has become a part of `warmup_steps`."""
-    known = {name: value for name, value in params.items() if name != "hidden_dropout_prob"}
-    if "warmup_ratio" in known:
-        known["warmup_steps"] = known.pop("warmup_ratio")
-    return known
+    return _renamed({name: value for name, value in params.items() if name != "hidden_dropout_prob"})
+
+
+def _renamed(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {"warmup_steps" if name == "warmup_ratio" else name: value for name, value in params.items()}
 
 
 def _trainer(
@@ -168,11 +170,34 @@ def hf_optuna(rival: Rival) -> Params:
     return drawn[int(best.run_id)]
 
 
+def hf_ray(rival: Rival) -> Params:
+    """A process a trial, as many beside each other as there are cores or devices; tuned, ASHA stops some."""
+    import ray
+    from ray import tune
+
+    trainer = _trainer(rival, lambda drawn: drawn, "hf", None)
+    drawn_from = _as_tune(rival.space)
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    best = trainer.hyperparameter_search(
+        direction="maximize",
+        backend="ray",
+        hp_space=lambda _: _renamed(drawn_from),
+        compute_objective=lambda metrics: metrics[METRIC],
+        n_trials=rival.trials,
+        time_budget_s=rival.seconds,
+        storage_path=str(rival.folder / "ray"),
+        progress_reporter=tune.CLIReporter(max_report_frequency=3_600),
+        verbose=0,
+        **({"scheduler": _asha(rival, "objective"), "reuse_actors": True} if rival.tuned else {}),
+    )
+    ray.shutdown()
+    return {"warmup_ratio" if name == "warmup_steps" else name: value for name, value in best.hyperparameters.items()}
+
+
 def ray_tune(rival: Rival) -> Params:
     """A trial a device, or a core where there is none."""
     import ray
     from ray import tune
-    from ray.tune.schedulers import ASHAScheduler
 
     def train(params: Params) -> None:
         trainer = rival.trainer(
@@ -187,9 +212,7 @@ def ray_tune(rival: Rival) -> Params:
         tune.with_resources(train, {"cpu": 1, "gpu": 1 if rival.gpu else 0}),
         param_space=_as_tune(rival.space),
         tune_config=tune.TuneConfig(
-            metric=METRIC,
-            mode="max",
-            scheduler=ASHAScheduler(max_t=int(_most_epochs(rival.space)), grace_period=1),
+            scheduler=_asha(rival, METRIC),
             num_samples=rival.trials,
             time_budget_s=rival.seconds,
             reuse_actors=rival.tuned,
@@ -197,7 +220,7 @@ def ray_tune(rival: Rival) -> Params:
         run_config=tune.RunConfig(storage_path=str(rival.folder / "ray"), verbose=0),
     ).fit()
     ray.shutdown()
-    best: Params = found.get_best_result(scope="all").config
+    best: Params = found.get_best_result(METRIC, "max", scope="all").config
     return best
 
 
@@ -227,6 +250,12 @@ def test_score(rival: Rival, params: Params) -> float:
     return float(trainer.predict(_Rows(Encoded.load(rival.test))).metrics["test_accuracy"])
 
 
+def _asha(rival: Rival, metric: str) -> Any:
+    from ray.tune.schedulers import ASHAScheduler
+
+    return ASHAScheduler(metric=metric, mode="max", max_t=int(_most_epochs(rival.space)), grace_period=1)
+
+
 def _most_epochs(space: SearchSpace) -> float:
     own = space.parameters["num_train_epochs"]
     return float(max(own.values) if isinstance(own, Choice) else own.high)  # type: ignore[union-attr]
@@ -249,4 +278,9 @@ def _as_tune(space: SearchSpace) -> dict[str, Any]:
     return found
 
 
-SEARCHES: Mapping[str, Callable[[Rival], Params]] = {"hf-optuna": hf_optuna, "ray": ray_tune, "grid": grid}
+SEARCHES: Mapping[str, Callable[[Rival], Params]] = {
+    "hf-optuna": hf_optuna,
+    "hf-ray": hf_ray,
+    "ray": ray_tune,
+    "grid": grid,
+}

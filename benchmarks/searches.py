@@ -37,6 +37,8 @@ ARMS = {
     OURS: "ours, as shipped",
     "hf-optuna": "Trainer.hyperparameter_search, optuna, as it comes",
     "hf-optuna tuned": "the same, tuned",
+    "hf-ray": "Trainer.hyperparameter_search, ray, as it comes",
+    "hf-ray tuned": "the same, tuned",
     "ray": "Ray Tune + Trainer, as Ray's example",
     "ray tuned": "the same, tuned",
     "grid": "the grid of the BERT paper through Trainer, as it comes",
@@ -99,7 +101,7 @@ def rival(arm: str, folder: Path, seed: int, trials: int, minutes: float, rows: 
     name, _, tuned = arm.partition(" ")
     gpu = torch.cuda.is_available()
     if not gpu:
-        torch.set_num_threads(1 if name == "ray" else os.cpu_count() or 1)
+        torch.set_num_threads(1 if name.endswith("ray") else os.cpu_count() or 1)
     assert ready.encoded.test is not None
     setting = Rival(
         space=study.space,
