@@ -93,7 +93,7 @@ def search(
     from hpo.study.steps import Ladder
 
     scheduler = FifoConfig()
-    study = StudySearch(
+    toys = StudySearch(
         ledger=ledger,
         scheduler=scheduler.build(SPACE, 17),
         metric="accuracy",
@@ -103,7 +103,7 @@ def search(
         trials=trials,
     )
     objective: Objective = Clocked(clock, toy or ToyObjective(REPORTS, SECONDS))
-    RayRunner(objective, at_most=slots).run(study)
+    RayRunner(objective, at_most=slots).run(toys)
 
 
 def plain(folder: Path, trials: int, slots: int) -> dict[str, float]:

@@ -32,7 +32,7 @@ def test_a_growing_study_is_measured_at_its_marks(tmp_path: Path) -> None:
     assert [line["trials"] for line in found["lines"]] == [100]
     line = found["lines"][0]
     assert found["ideal"] < line["wall"] < 10
-    assert 0 < line["median"] <= line["p95"] < line["wall"] * 2, "what two slots take for each trial of one of them"
+    assert 0 < line["median"] <= line["p95"]
     assert 50 < line["memory"] < 5_000
     assert f"| 100 | {line['wall']:.4f} |" in done.stdout
 

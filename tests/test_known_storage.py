@@ -91,3 +91,30 @@ def test_a_study_that_is_read_for_the_first_time_after_a_new_trial_has_its_older
     second.ask()
     assert [own.number for own in second.get_trials(deepcopy=False)] == [0, 1]
     assert shown(second.get_trials(deepcopy=False)) == in_the_database(tmp_path)
+
+
+def test_a_number_that_was_left_out_confuses_nothing(tmp_path: Path) -> None:
+    """A server that lost its answer to a new trial has one that its driver never hears of."""
+    study = optuna.create_study(study_name="s", storage=open_storage(tmp_path / LEDGER))
+    study.tell(study.ask().number, 1.0)
+    other = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / LEDGER}")
+    assert other.ask().number == 1
+    for number in (2, 3):
+        trial = study.ask()
+        trial.suggest_float("x", 0.0, 1.0)
+        assert trial.number == number
+        assert [own.number for own in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))] == [number]
+        study.tell(number, 0.5)
+    found = study.get_trials(deepcopy=False)
+    assert [(own.number, own.state.name) for own in found] == [(0, "COMPLETE"), (2, "COMPLETE"), (3, "COMPLETE")]
+
+
+def test_a_study_that_is_made_anew_has_none_of_the_old_trials(tmp_path: Path) -> None:
+    storage = open_storage(tmp_path / LEDGER)
+    for _ in range(2):
+        study = optuna.create_study(study_name="s", storage=storage)
+        study.ask()
+        study.add_trial(optuna.trial.create_trial(value=1.0))
+        assert [own.state.name for own in study.get_trials(deepcopy=False)] == ["RUNNING", "COMPLETE"]
+        assert [own.number for own in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))] == [0]
+        optuna.delete_study(study_name="s", storage=storage)

@@ -1,6 +1,7 @@
 """TPE over thousands of trials: what it learns from is Optuna's good side, and a part of the rest."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -9,8 +10,12 @@ from optuna.samplers import RandomSampler, TPESampler
 from optuna.samplers._tpe.sampler import _split_trials
 from optuna.trial import FrozenTrial, TrialState
 
+from hpo.ledger import Ledger
+from hpo.records import TrialState as State
+from hpo.samplers import TpeConfig, thinned
 from hpo.samplers.proposing import Replayed
 from hpo.samplers.thinned import BEST, Thinned
+from hpo.space import Choice, Condition, FloatRange, Params, SearchSpace
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -44,27 +49,35 @@ def numbers(trials: list[FrozenTrial]) -> list[int]:
     return [trial.number for trial in trials]
 
 
+@pytest.fixture(autouse=True)
+def many(monkeypatch: pytest.MonkeyPatch) -> int:
+    """So that few trials are many."""
+    monkeypatch.setattr(thinned, "MANY", 60)
+    return 60
+
+
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_good_side_is_optunas_and_the_rest_is_an_even_part(seed: int, direction: str) -> None:
     study = study_of(400, seed, direction)
     trials = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.RUNNING))
-    sampler = Thinned(many=60)
-    thinned = sampler.thin(study, trials)
-    assert numbers(_split_trials(study, thinned, BEST)[0]) == numbers(_split_trials(study, trials, BEST)[0])
+    sampler = Thinned()
+    some = sampler.thin(study, trials)
+    assert numbers(_split_trials(study, some, BEST)[0]) == numbers(_split_trials(study, trials, BEST)[0])
     running = [trial.number for trial in trials if not trial.state.is_finished()]
     assert running
-    assert set(running) <= set(numbers(thinned))
-    assert numbers(thinned) == sorted(numbers(thinned))
-    assert len(thinned) == 60 + BEST + len(running)
-    rest = [number for number in numbers(thinned) if number not in running]
+    assert set(running) <= set(numbers(some))
+    assert numbers(some) == sorted(numbers(some))
+    assert len(some) == 60 + BEST + len(running)
+    rest = [number for number in numbers(some) if number not in running]
+    assert max(rest) == max(trial.number for trial in trials if trial.state.is_finished())
     assert max(np.diff(rest)) <= 2 * len(trials) / 60
-    assert numbers(sampler.thin(study, trials)) == numbers(thinned), "what it remembers changes nothing"
+    assert numbers(sampler.thin(study, trials)) == numbers(some), "what it remembers changes nothing"
 
 
 def test_fewer_trials_are_all_looked_at_and_proposals_are_optunas() -> None:
     for count in (12, 70):
-        ours = proposal(Thinned(many=60, seed=3, multivariate=True), study_of(count, 0, "maximize"))
+        ours = proposal(Thinned(seed=3, multivariate=True), study_of(count, 0, "maximize"))
         assert ours == proposal(TPESampler(seed=3, multivariate=True), study_of(count, 0, "maximize"))
 
 
@@ -74,15 +87,15 @@ def test_proposals_from_a_part_are_as_near_to_the_best_as_those_from_all() -> No
         found = [proposal(make(seed=seed, multivariate=True, **options), study) for seed in range(40)]
         return float(np.mean([own["x"] - abs(own["y"]) for own in found]))
 
-    assert mean(Thinned, many=100) == pytest.approx(mean(TPESampler), abs=0.05)
-    assert mean(Thinned, many=100) > 0.5, "at random it is 0"
+    assert mean(Thinned) == pytest.approx(mean(TPESampler), abs=0.05)
+    assert mean(Thinned) > 0.5, "at random it is 0"
 
 
 def test_what_one_sampler_found_out_the_next_but_one_still_has() -> None:
-    study = study_of(150, 2, "maximize")
+    study = study_of(250, 2, "maximize")
 
     def tpe(seed: int) -> Replayed:
-        return Replayed(lambda own: Thinned(many=20, seed=own, multivariate=True), seed)
+        return Replayed(lambda own: Thinned(seed=own, multivariate=True), seed)
 
     first, between, last = tpe(1), Replayed(lambda own: RandomSampler(seed=own), 2), tpe(3)
     proposal(first, study)
@@ -93,3 +106,54 @@ def test_what_one_sampler_found_out_the_next_but_one_still_has() -> None:
     assert len(scores) > 100
     informed = last.sample_relative(study, study.trials[-1], study.trials[0].distributions)
     assert informed == tpe(3).sample_relative(study, study.trials[-1], study.trials[0].distributions)
+
+
+def test_where_more_run_than_have_ended_all_are_looked_at() -> None:
+    study = optuna.create_study()
+    for _ in range(10):
+        study.tell(study.ask({"x": optuna.distributions.FloatDistribution(0.0, 1.0)}), 1.0)
+    for _ in range(100):
+        study.ask({"x": optuna.distributions.FloatDistribution(0.0, 1.0)})
+    trials = study.get_trials(deepcopy=False)
+    assert Thinned().thin(study, trials) == trials
+
+
+CONDITIONAL = SearchSpace(
+    {
+        "learning_rate": FloatRange(1e-5, 1e-1, log=True),
+        "loss": Choice(("cross_entropy", "focal")),
+        "focal_gamma": FloatRange(1.0, 4.0, when=(Condition("loss", ("focal",)),)),
+    }
+)
+
+
+def proposed(folder: Path, *, anew: bool) -> list[Params]:
+    """By a study of 120 trials, which is opened anew for every one or stays open."""
+    found: list[Params] = []
+    ledger = None
+    for _ in range(120):
+        if ledger is None or anew:
+            ledger = Ledger(folder, study="s", mode="max", space=CONDITIONAL, sampler=TpeConfig(), seed=3)
+        record = ledger.ask()
+        assert record is not None
+        found.append(record.params)
+        value = float(record.params["learning_rate"]) + float(record.params.get("focal_gamma", 0.0))
+        if record.number % 3:
+            ledger.tell(record.number, State.COMPLETE, value=value, metrics={"accuracy": value})
+        else:
+            ledger.report(record.number, 0.5, value)
+            ledger.tell(record.number, State.PRUNED)
+    return found
+
+
+def test_a_study_of_many_trials_proposes_the_same_however_often_it_is_opened(tmp_path: Path) -> None:
+    assert proposed(tmp_path / "a", anew=False) == proposed(tmp_path / "b", anew=True)
+
+
+def test_groups_of_conditional_parameters_are_those_of_all_trials(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(thinned, "MANY", 1_000)
+    ours = proposed(tmp_path / "a", anew=False)
+    monkeypatch.setattr(thinned, "_one_of_a_kind", lambda trials: trials)
+    assert ours == proposed(tmp_path / "b", anew=False)

@@ -17,11 +17,13 @@ from hpo.ledger.entries import (
     hashed,
     is_trial,
     new_points,
+    owed_of,
     part_of,
     parts_of,
     record_of,
     suggest,
     told_of,
+    unfinished_of,
     was_started,
 )
 from hpo.ledger.generations import NOTES, SECONDS_USED, TAKEN, Direction, open_study
@@ -29,7 +31,7 @@ from hpo.ledger.past import new_evidence
 from hpo.ledger.proposals import Proposals
 from hpo.ledger.storage import CHECKPOINTS, LEDGER, open_storage, translated
 from hpo.objectives import Objectives, values_of
-from hpo.records import AGAIN, Seeds, TrialRecord, TrialState, is_owed
+from hpo.records import AGAIN, Seeds, TrialRecord, TrialState
 from hpo.space import Params, SearchSpace
 
 if TYPE_CHECKING:
@@ -132,12 +134,12 @@ class Ledger:
         where that was refused too often, a point that is left."""
         import optuna
 
-        unfinished = self._unfinished()
+        unfinished = unfinished_of(self._study)
         for left in unfinished:
             if was_started(left) and left.number not in self._handed_out:
                 self._seed_sampler(left.number)
                 return optuna.trial.Trial(self._study, left._trial_id), parts_of(left)
-        if owed := _owed(unfinished):
+        if owed := owed_of(unfinished):
             self._seed_sampler(owed[0].number)
             self._study._storage.set_trial_state_values(owed[0]._trial_id, optuna.trial.TrialState.RUNNING)
             return optuna.trial.Trial(self._study, owed[0]._trial_id), {}
@@ -268,9 +270,8 @@ class Ledger:
     def records(self) -> list[TrialRecord]:
         """Every trial that was started, by number."""
         with translated():
-            started = [trial for trial in self._trials() if is_trial(trial)]
             checkpoints = (self._folder or Path()) / CHECKPOINTS
-            return [record_of(trial, self.seeds(trial.number), checkpoints) for trial in started]
+            return [record_of(own, self.seeds(own.number), checkpoints) for own in self._trials() if is_trial(own)]
 
     @property
     def folder(self) -> Path:
@@ -310,11 +311,14 @@ class Ledger:
     @property
     def is_owing(self) -> bool:
         """Whether a trial is queued that the study trains whatever its budget is."""
-        return bool(_owed(self._unfinished()))
+        with translated():
+            return bool(owed_of(unfinished_of(self._study)))
 
     @property
     def queued(self) -> list[Params]:
-        return [attributes_of(trial)["params"] for trial in self._unfinished() if not was_started(trial)]
+        with translated():
+            waiting = [trial for trial in unfinished_of(self._study) if not was_started(trial)]
+        return [attributes_of(trial)["params"] for trial in waiting]
 
     @property
     def history(self) -> tuple[str, ...]:
@@ -342,16 +346,5 @@ class Ledger:
         with translated():
             return self._study.get_trials(deepcopy=False)
 
-    def _unfinished(self) -> list["optuna.trial.FrozenTrial"]:
-        import optuna
-
-        states = optuna.trial.TrialState
-        with translated():
-            return self._study.get_trials(deepcopy=False, states=(states.WAITING, states.RUNNING))
-
     def _id(self, number: int) -> int:
         return int(self._study._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
-
-
-def _owed(trials: "list[optuna.trial.FrozenTrial]") -> "list[optuna.trial.FrozenTrial]":
-    return [trial for trial in trials if not was_started(trial) and is_owed(attributes_of(trial)["origin"])]

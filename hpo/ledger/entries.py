@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from hpo.records import BASELINE, Answered, Exploited, Failure, Seeds, TrialRecord, TrialState
+from hpo.records import BASELINE, Answered, Exploited, Failure, Seeds, TrialRecord, TrialState, is_owed
 from hpo.space import Choice, FloatRange, IntRange, Params, Scalar, Varying
 
 if TYPE_CHECKING:
@@ -94,6 +94,19 @@ def new_points(
 
 def was_started(trial: "optuna.trial.FrozenTrial") -> bool:
     return trial.state.name != "WAITING"
+
+
+def unfinished_of(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
+    """Those that wait or run, by number."""
+    import optuna
+
+    states = optuna.trial.TrialState
+    return study.get_trials(deepcopy=False, states=(states.WAITING, states.RUNNING))
+
+
+def owed_of(trials: "Iterable[optuna.trial.FrozenTrial]") -> "list[optuna.trial.FrozenTrial]":
+    """Those that wait and that the study trains whatever its budget is."""
+    return [trial for trial in trials if not was_started(trial) and is_owed(attributes_of(trial)["origin"])]
 
 
 def record_of(trial: "optuna.trial.FrozenTrial", seeds: Seeds, checkpoints: Path) -> TrialRecord:

@@ -23,14 +23,13 @@ _FINISHED = tuple(state for state in TrialState if state.is_finished())
 class Known(_CachedStorage):
     """As good as the database for whoever alone writes to it; others' writes to a study are not seen once it was read.
 
-    Trials that it hands out are never changed later: a write puts a changed copy in their place. They are listed by
-    number, and those that have not ended apart: no question sorts or searches all trials of a study.
+    Trials that it hands out are never changed later: a write puts a changed copy in their place. Those that have not
+    ended are known apart, so that asking for them does not go through all trials of a study.
     """
 
     def __init__(self, backend: RDBStorage) -> None:
         super().__init__(backend)
         self._read: set[int] = set()
-        self._listed: dict[int, list[FrozenTrial]] = defaultdict(list)
         self._unfinished: dict[int, set[int]] = defaultdict(set)
 
     def _read_trials_from_remote_storage(self, study_id: int) -> None:
@@ -41,7 +40,6 @@ class Known(_CachedStorage):
     def delete_study(self, study_id: int) -> None:
         super().delete_study(study_id)
         self._read.discard(study_id)
-        self._listed.pop(study_id, None)
         self._unfinished.pop(study_id, None)
 
     def get_all_trials(
@@ -49,17 +47,18 @@ class Known(_CachedStorage):
     ) -> list[FrozenTrial]:
         self._read_trials_from_remote_storage(study_id)
         with self._lock:
-            found = listed = self._listed[study_id]
-            if states is not None and not any(state in states for state in _FINISHED):
-                found = [listed[number] for number in sorted(self._unfinished[study_id])]
-            found = [trial for trial in found if states is None or trial.state in states]
+            known = self._studies[study_id].trials  # in the order of their numbers, as they are read and made
+            found = list(known.values())
+            if states is not None:
+                if not any(state in states for state in _FINISHED):
+                    found = [known[number] for number in sorted(self._unfinished[study_id])]
+                found = [trial for trial in found if trial.state in states]
         return copy.deepcopy(found) if deepcopy else found
 
     def _add_trials_to_cache(self, study_id: int, trials: list[FrozenTrial]) -> None:
         super()._add_trials_to_cache(study_id, trials)
-        listed, unfinished = self._listed[study_id], self._unfinished[study_id]
-        for trial in sorted(trials, key=lambda own: own.number):
-            listed[trial.number : trial.number + 1] = [trial]
+        unfinished = self._unfinished[study_id]
+        for trial in trials:
             (unfinished.discard if trial.state.is_finished() else unfinished.add)(trial.number)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:

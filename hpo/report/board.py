@@ -96,6 +96,7 @@ class Board:
         self.rows: dict[int, Row] = {row.number: row for row in finished if row.replicate == 0}
         self.runs: dict[tuple[int, int], Row] = {(row.number, row.replicate): row for row in finished if row.replicate}
         self.confirmed: dict[int, Confirmed] = {}
+        self._best = self._best_of(self.rows.values())
 
     def apply(self, event: AnyEvent) -> Row | None:
         """Take the event in; the row that it changed, if it is about a trial."""
@@ -103,6 +104,7 @@ class Board:
             case StudyStarted():
                 self.study, self.metric, self.mode = event.study, event.metric, event.mode
                 self.started, self.stopped = event.time, None
+                self._best = self._best_of(self.rows.values())
                 return None
             case TrialConfirmed():
                 self.confirmed[event.confirmed.number] = event.confirmed
@@ -124,6 +126,7 @@ class Board:
             self.runs[row.number, row.replicate] = row
         else:
             self.rows[row.number] = row
+            self._best = self._best_of((row, *([self._best] if self._best else [])))
         return row
 
     @property
@@ -137,7 +140,10 @@ class Board:
     @property
     def best(self) -> Row | None:
         """The best of the complete trials; the earlier one where two are equal."""
-        complete = [row for row in self.rows.values() if row.state is TrialState.COMPLETE and row.value is not None]
+        return self._best
+
+    def _best_of(self, rows: Iterable[Row]) -> Row | None:
+        complete = [row for row in rows if row.state is TrialState.COMPLETE and row.value is not None]
         return min(complete, key=self.rank, default=None)
 
     def rank(self, row: Row) -> tuple[int, float, int]:

@@ -55,19 +55,19 @@ class Replayed(BaseSampler):
 
     def __init__(self, make: Callable[[int], BaseSampler], trial_seed: int) -> None:
         self._make, self._trial_seed = make, trial_seed
-        self._found_out: dict[str, Any] = {}
+        self._known: dict[str, Any] = {}
         self._whole = make(trial_seed)
 
     def adopt(self, earlier: BaseSampler) -> None:
         """Take over what the one before has found out about all trials, even where it had no use for it itself: else
         they are gone through again for each proposal."""
         if isinstance(earlier, Replayed):
-            self._found_out = earlier._found_out | _found_out(earlier._whole)
+            self._known = earlier._known | _found_out(earlier._whole)
             self._inform(self._whole)
 
     def _inform(self, sampler: BaseSampler) -> None:
-        for name in _found_out(sampler).keys() & self._found_out.keys():
-            setattr(sampler, name, self._found_out[name])
+        for name in _found_out(sampler).keys() & self._known.keys():
+            setattr(sampler, name, self._known[name])
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._whole.infer_relative_search_space(study, trial)

@@ -17,7 +17,8 @@ class TpeConfig(SamplerConfig):
     """Tree-structured Parzen estimator. Bergstra et al., NeurIPS 2011; Watanabe, arXiv:2304.11127.
 
     Learns from complete trials, and from pruned ones by how far they came; conditional parameters are modelled in
-    groups of those that come together. n_startup_trials: random ones before the model is used. n_ei_candidates: draws
+    groups of those that come together. Of more than a thousand trials it weighs the best, and a thousand of the others
+    that are evenly spread. n_startup_trials: random ones before the model is used. n_ei_candidates: draws
     among which expected improvement chooses. multivariate: models parameters together (Falkner et al., BOHB, ICML
     2018), else each by itself. constant_liar: takes trials that still run for bad ones, so that parallel trials differ.
     random_fraction: so many of the later trials are random all the same, so that a model that a few noisy values led

@@ -1,5 +1,5 @@
-"""All trials of a search, and what is asked of all of them at every step: kept at hand, so that no step costs more in a
-study of ten thousand trials than in one of ten. Must not know why it is asked."""
+"""All trials of a search, and what is asked of all of them at every step: kept at hand, so that no step has to go
+through thousands of trials. Must not know why it is asked."""
 
 import bisect
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ class Standings:
             self.put(record)
 
     def put(self, record: TrialRecord) -> None:
-        """The newest that is known of a trial. One that is complete stays as it is."""
+        """The newest that is known of a trial; of one that is complete nothing new may come."""
         number, known = record.number, self._records.get(record.number)
         self._records[number] = record
         if record.value is not None and (known is None or known.value is None):

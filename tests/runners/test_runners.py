@@ -190,3 +190,26 @@ def test_a_stopped_search_ends_soon_and_goes_on_later(tmp_path: Path) -> None:
     assert all(record.state is TrialState.COMPLETE for record in again.records)
     steps = Counter((event.number, event.step) for event in events if isinstance(event, TrialReported))
     assert set(steps.values()) == {1}
+
+
+def test_tune_keeps_little_of_trials_that_have_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its private parts two are reached into; that they are there, and that nothing is left in them."""
+    from ray.tune.execution.tune_controller import TuneController
+
+    seen: list[TuneController] = []
+    ended = TuneController.cleanup
+
+    def cleanup(self: TuneController) -> None:
+        seen.append(self)
+        ended(self)
+
+    monkeypatch.setattr(TuneController, "cleanup", cleanup)
+    assert callable(TuneController._mark_trial_to_checkpoint)
+    RayRunner(ToyObjective(), at_most=1).run(search(tmp_path, 3, FifoConfig()))
+    controller = seen[0]
+    trials = controller.get_trials()
+    assert len(trials) >= 3
+    for trial in trials[:3]:
+        assert trial.run_metadata.last_result["training_iteration"] == 3
+        assert trial.run_metadata.metric_analysis == trial.run_metadata.metric_n_steps == {}
+    assert len(controller._get_trial_checkpoints()) <= 1, "those that were there before the search was known"
