@@ -9,6 +9,7 @@ whatever it was padded with. Trainer needs accelerate; without it its arms are l
 import argparse
 import importlib.util
 import json
+import math
 import os
 import sys
 import tempfile
@@ -43,10 +44,15 @@ TITLES = {
 }
 
 
+RANDOM = ("trainer", "trainer-padded")
+"""Arms whose batches do not depend on length, so that a few of them are like all."""
+
+
 def measure(
-    setup: Setup, batches: Sequence[int], arms: Sequence[str], repetitions: int, seconds: float
+    setup: Setup, batches: Sequence[int], arms: Sequence[str], repetitions: int, seconds: float, rows: int
 ) -> list[dict[str, Any]]:
-    """All arms by turns, batch size by batch size."""
+    """All arms by turns, batch size by batch size. rows: of an epoch, which those take that group rows by length;
+    seconds: after which the others stop."""
     found: list[dict[str, Any]] = []
     for batch in batches:
         ready = {arm: ARMS[arm](setup, batch) for arm in arms}
@@ -54,16 +60,19 @@ def measure(
             own.measure(3, seconds)
         for repetition in range(repetitions):
             for arm, own in ready.items():
-                result = own.measure(_steps(arm, batch), seconds)
+                steps, limit = _extent(arm, batch, seconds, rows)
+                result = own.measure(steps, limit)
                 found.append({"arm": arm, "batch": batch, "repetition": repetition, **result})
                 rate = result["sentences"] / result["seconds"]
                 print(f"batch {batch}, {repetition + 1}: {TITLES[arm]}: {rate:,.1f} sentences/s", flush=True)
     return found
 
 
-def _steps(arm: str, batch: int) -> int:
-    """So many that lengths even out, so few that the slowest arm comes to an end."""
-    return max(6, 384 // batch) if arm == "trainer-padded" else max(16, 2_048 // batch)
+def _extent(arm: str, batch: int, seconds: float, rows: int) -> tuple[int, float]:
+    """Steps and seconds: so many that lengths even out, so few that the slowest arm comes to an end."""
+    if arm not in RANDOM:
+        return -(-rows // batch), math.inf
+    return (max(6, 384 // batch) if arm == "trainer-padded" else max(16, 2_048 // batch)), seconds
 
 
 def table(measured: Sequence[Mapping[str, Any]]) -> str:
@@ -85,7 +94,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--arms", default=",".join(ARMS), help=f"comma-separated, of {', '.join(ARMS)}")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument(
-        "--seconds", type=float, default=10.0, help="of one measurement at most, in sixteens of steps (10)"
+        "--seconds", type=float, default=10.0, help="of a measurement of random batches at most, in sixteens (10)"
     )
     parser.add_argument("--rows", type=int, default=4_000, help="training rows (4000)")
     parser.add_argument("--model", type=Path, help="folder of another BERT with bert-base-uncased's words")
@@ -108,7 +117,7 @@ def main(arguments: list[str]) -> int:
         about = {"rows": rows, "torch": torch.__version__, "capability": torch.backends.cpu.get_cpu_capability()}
         print(f"{rows}; bf16 {'is' if bf16 else 'is not'} fast here ({about['capability']})", flush=True)
         batches = [int(batch) for batch in options.batch.split(",")]
-        measured = measure(setup, batches, arms, options.repetitions, options.seconds)
+        measured = measure(setup, batches, arms, options.repetitions, options.seconds, options.rows)
     print(table(measured))
     if options.json is not None:
         options.json.write_text(json.dumps({**about, "bf16": bf16, "measured": measured}, indent=1) + "\n")

@@ -36,13 +36,13 @@ OURS = "ours"
 ARMS = {
     OURS: "ours, as shipped",
     "hf-optuna": "Trainer.hyperparameter_search, optuna, as it comes",
-    "hf-optuna tuned": "the same, tuned",
+    "hf-optuna tuned": "Trainer.hyperparameter_search, optuna, tuned",
     "hf-ray": "Trainer.hyperparameter_search, ray, as it comes",
-    "hf-ray tuned": "the same, tuned",
+    "hf-ray tuned": "Trainer.hyperparameter_search, ray, tuned",
     "ray": "Ray Tune + Trainer, as Ray's example",
-    "ray tuned": "the same, tuned",
+    "ray tuned": "Ray Tune + Trainer, tuned",
     "grid": "the grid of the BERT paper through Trainer, as it comes",
-    "grid tuned": "the same, tuned",
+    "grid tuned": "the grid, tuned",
 }
 TEST = "data.test={from: train, rows: 2000}"
 
