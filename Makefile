@@ -66,7 +66,7 @@ bench: bench-tools ## hours: overhead of a trial, 10,000 trials, training speed,
 bench-short: bench-tools ## the same but for the 10,000 trials, small, in ten minutes
 	$(BIN)/python -m benchmarks.overhead --trials 50 --repetitions 2 --plain-trials 6
 	$(BIN)/python -m benchmarks.cpu --batch 32 --arms lean,trainer-tuned,trainer --repetitions 2 --json "$$(mktemp)"
-	$(BIN)/python -m benchmarks.searches --arms "ours,hf-optuna tuned,ray tuned" --seeds 1 --trials 6 --minutes 1 --rows 1000 --output "$$(mktemp)"
+	$(BIN)/python -m benchmarks.searches --arms "ours,hf-optuna tuned" --seeds 1 --trials 6 --minutes 1 --rows 1000 --output "$$(mktemp)"
 
 bench-tools: install
 	$(UV) sync --locked --inexact --group bench
