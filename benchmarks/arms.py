@@ -54,17 +54,24 @@ class Clocked:
 
 def ours(folder: Path, trials: int, slots: int) -> dict[str, float]:
     """Ledger on SQLite, TPE, FIFO, the search, a spool that feeds MLflow on SQLite, and the Ray runner."""
+    return mirrored(folder, trials, lambda emit: search(toy_ledger(folder), folder / "clock", trials, slots, emit))
+
+
+def mirrored(
+    folder: Path, trials: int, run: Callable[[Callable[[AnyEvent], None]], None], seconds: float = 600
+) -> dict[str, float]:
+    """`run` with a way to tell MLflow; how long that took to have everything after the end, `seconds` at most."""
     from hpo.tracking import TrackingConfig
     from hpo.tracking.mlflow import MlflowTracker
     from hpo.tracking.spool import Spool
 
     mirror = TrackingConfig(uri=f"sqlite:///{folder / 'mlflow.db'}")
     spool = Spool(folder, lambda: MlflowTracker(mirror, folder))
-    spool.append(study_started())
-    search(toy_ledger(folder), folder / "clock", trials, slots, spool.append)
+    spool.append(_study_started())
+    run(spool.append)
     spool.append(StudyFinished(time=time.time(), metrics={"trials": float(trials)}, tags={}))
     ended = time.monotonic()
-    if not spool.close(600):
+    if not spool.close(seconds):
         raise RuntimeError(f"MLflow has not taken everything: {spool.trouble}")
     return {"mirror_seconds": time.monotonic() - ended}
 
@@ -150,7 +157,7 @@ def _tune(folder: Path, trials: int, reusing: dict[str, Any], limit: dict[str, A
     return {}
 
 
-def study_started() -> StudyStarted:
+def _study_started() -> StudyStarted:
     rows = DatasetRecord(
         name="toy", split="train", rows=1, digest="0" * 64, source="nowhere", columns={"text": "string"}
     )
@@ -166,12 +173,17 @@ def study_started() -> StudyStarted:
     )
 
 
-def main(arguments: list[str]) -> int:
-    """ARM TRIALS SLOTS FOLDER: run one arm and leave `result.json` in the folder, which exists and is empty."""
-    name, trials, slots, folder = arguments[0], int(arguments[1]), int(arguments[2]), Path(arguments[3])
+def guard_ray() -> None:
+    """Before it is imported: with a token, and without statistics."""
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def main(arguments: list[str]) -> int:
+    """ARM TRIALS SLOTS FOLDER: run one arm and leave `result.json` in the folder, which exists and is empty."""
+    name, trials, slots, folder = arguments[0], int(arguments[1]), int(arguments[2]), Path(arguments[3])
+    guard_ray()
     extra = ARMS[name](folder, trials, slots)
     times = [float(line) for line in (folder / "clock").read_text("ascii").split()]
     if len(times) != 2 * trials:

@@ -9,26 +9,21 @@ and for its `tell`, and the most memory that the driver has had. Must not know h
 
 import argparse
 import json
-import os
 import resource
-import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.arms import REPORTS, search, study_started, toy_ledger
+from benchmarks.arms import REPORTS, guard_ray, mirrored, search, toy_ledger
 from hpo.ledger import Ledger
-from hpo.records import AnyEvent, StudyFinished, TrialFinished, TrialRecord
+from hpo.records import AnyEvent, TrialFinished, TrialRecord
 from hpo.runners.toy import ToyObjective
-from hpo.tracking import TrackingConfig
-from hpo.tracking.mlflow import MlflowTracker
-from hpo.tracking.spool import Spool
 
 MARKS = (100, 300, 1_000, 3_000, 10_000)
 WINDOW = 100
@@ -38,7 +33,9 @@ SLOTS = 2
 class Timed(Ledger):
     """Notes in `spent` what each call took, in seconds."""
 
-    spent: dict[str, list[float]]
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.spent: dict[str, list[float]] = {"ask": [], "tell": []}
 
     def ask(self) -> TrialRecord | None:
         return self._timed("ask", super().ask)
@@ -50,42 +47,40 @@ class Timed(Ledger):
     def _timed(self, name: str, call: Any) -> Any:
         began = time.perf_counter()
         found = call()
-        self.__dict__.setdefault("spent", {}).setdefault(name, []).append(time.perf_counter() - began)
+        self.spent[name].append(time.perf_counter() - began)
         return found
 
 
 @dataclass
 class Notes:
-    """When trials ended, in seconds, and the driver's peak memory then, in MB; everything is handed on to `mirror`."""
+    """When trials ended, in seconds, and the driver's peak memory then, in MB; everything is handed on to `tell`."""
 
-    mirror: Spool
+    tell: Callable[[AnyEvent], None] = lambda event: None
     ends: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
 
     def __call__(self, event: AnyEvent) -> None:
-        self.mirror.append(event)
+        self.tell(event)
         if isinstance(event, TrialFinished):
             self.ends.append(time.monotonic())
             self.memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def measure(folder: Path, trials: int, seconds: float) -> dict[str, Any]:
-    mirror = TrackingConfig(uri=f"sqlite:///{folder / 'mlflow.db'}")
-    spool = Spool(folder, lambda: MlflowTracker(mirror, folder))
-    spool.append(study_started())
-    ledger, notes = toy_ledger(folder, Timed), Notes(spool)
+    ledger, notes = toy_ledger(folder, Timed), Notes()
     assert isinstance(ledger, Timed)
-    search(ledger, folder / "clock", trials, SLOTS, notes, ToyObjective(REPORTS, seconds))
-    ended = time.monotonic()
-    spool.append(StudyFinished(time=time.time(), metrics={"trials": float(trials)}, tags={}))
-    if not spool.close(3_600):
-        raise RuntimeError(f"MLflow has not taken everything: {spool.trouble}")
+
+    def run(tell: Callable[[AnyEvent], None]) -> None:
+        notes.tell = tell
+        search(ledger, folder / "clock", trials, SLOTS, notes, ToyObjective(REPORTS, seconds))
+
+    told = mirrored(folder, trials, run, 3_600)
     ideal = REPORTS * seconds / SLOTS
     return {
         "trials": trials,
         "ideal": ideal,
         "over_ideal": (notes.ends[-1] - notes.ends[0]) / (trials - 1) / ideal,
-        "mirror_seconds": time.monotonic() - ended,
+        **told,
         "growth": notes.memory[-1] - notes.memory[WINDOW - 1],
         "lines": [_line(mark, notes, ledger.spent, ideal) for mark in MARKS if mark <= trials],
     }
@@ -130,9 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.trials < WINDOW:
         parser.error(f"--trials {options.trials} is too few; at least {WINDOW}")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    guard_ray()
     with tempfile.TemporaryDirectory(prefix="growth-", dir="/tmp") as folder:
         found = measure(Path(folder), options.trials, options.seconds)
     print(table(found))

@@ -126,7 +126,7 @@ class Board:
             self.runs[row.number, row.replicate] = row
         else:
             self.rows[row.number] = row
-            self._best = self._best_of((row, *([self._best] if self._best else [])))
+            self._best = self._best_of(filter(None, (row, self._best)))
         return row
 
     @property
