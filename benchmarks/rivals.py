@@ -257,8 +257,13 @@ def _asha(rival: Rival, metric: str) -> Any:
 
 
 def _most_epochs(space: SearchSpace) -> float:
-    own = space.parameters["num_train_epochs"]
-    return float(max(own.values) if isinstance(own, Choice) else own.high)  # type: ignore[union-attr]
+    match space.parameters["num_train_epochs"]:
+        case Choice(values):
+            return max(float(value) for value in values)
+        case IntRange(high=high) | FloatRange(high=high):
+            return float(high)
+        case own:
+            raise ValueError(f"num_train_epochs is {own}; the arms search it")
 
 
 def _as_tune(space: SearchSpace) -> dict[str, Any]:

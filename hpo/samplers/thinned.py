@@ -69,7 +69,7 @@ def _seeing(study: Study, some: Callable[[list[FrozenTrial]], list[FrozenTrial]]
     def found(deepcopy: bool, states: Container[TrialState], use_cache: bool = False) -> list[FrozenTrial]:
         return some(study._get_trials(deepcopy=deepcopy, states=states, use_cache=use_cache))
 
-    view._get_trials = found  # type: ignore[method-assign,assignment]
+    view._get_trials = found  # type: ignore[method-assign,assignment]  # of this copy alone
     return view
 
 
