@@ -38,12 +38,14 @@ def _no_names(value: Any) -> Collection[str]:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """inputs: what a model is given. label: what it has to find. fault: what is wrong between columns that are each
-    right by themselves. names: the classes that a label stands for. allowed: all that there may be; where it is empty,
+    """inputs: what a model is given. label: what it has to find. Between columns that are each right by themselves,
+    asked_fault: what is wrong with inputs, of a row that waits for an answer as well; fault: what is wrong with the
+    label beside them. names: the classes that a label stands for. allowed: all that there may be; where it is empty,
     those of the training rows."""
 
     inputs: tuple[Column, ...]
     label: Column
+    asked_fault: "Callable[[pa.Table], Fault | None]" = _nothing
     fault: "Callable[[pa.Table], Fault | None]" = _nothing
     names: Callable[[Any], Collection[str]] = _no_names
     allowed: tuple[str, ...] = ()

@@ -81,7 +81,7 @@ class RelationClassification(BaseModel):
 
     @property
     def layout(self) -> Layout:
-        return Layout(self.asked, Column(self.label, "class"), fault=self._fault, names=lambda value: (value,))
+        return Layout(self.asked, Column(self.label, "class"), self._asked_fault, names=lambda value: (value,))
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -190,7 +190,7 @@ class RelationClassification(BaseModel):
         places = zip(table[self.first].to_pylist(), table[self.second].to_pylist(), strict=True)
         return [(text, [tuple(own) for own in both]) for text, both in zip(texts, places, strict=True)]
 
-    def _fault(self, table: "pa.Table") -> Fault | None:
+    def _asked_fault(self, table: "pa.Table") -> Fault | None:
         for row, (text, spans) in enumerate(self._read(table)):
             if len(spans) != 2:
                 return row, (

@@ -239,9 +239,10 @@ class TokenClassification(BaseModel):
     def predict(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], *, all_scores: bool) -> Answers:
         """prediction: entities as {type, text, start, end, score}, with the first character and the one behind the
         last, of the text or of the words with blanks between; the score is the mean probability of the tags.
-        predicted_tags: one a word, in IOB2; with `all_scores` tag_scores: their probabilities."""
+        predicted_tags: one a word, in IOB2; with `all_scores` tag_scores: their probabilities, 0 for words that were
+        cut off."""
         tags = self._said(outputs, encoded, labels)
-        scores = self._by_word(reading.softmax(outputs).max(axis=-1), encoded, 1.0)
+        scores = self._by_word(reading.softmax(outputs).max(axis=-1), encoded, 0.0)
         found: list[list[dict[str, Any]]] = []
         for row, own in enumerate(tags):
             text = encoded.ragged["texts"].text(row)

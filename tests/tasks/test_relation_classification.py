@@ -6,6 +6,7 @@ import pytest
 from encoders import ENCODERS
 from pydantic import ValidationError
 
+from hpo.answering import Model
 from hpo.data.source import RawSplit, clean
 from hpo.errors import DataError
 from hpo.tasks import RelationClassification
@@ -84,6 +85,21 @@ def test_texts_that_lose_a_marker_are_counted(tiny_bert: Path, tmp_path: Path) -
 def test_entities_that_are_not_there_are_refused(task: RelationClassification, row: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError, match=words):
         checked(task, **row)
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "words"),
+    [
+        (MARKED, {"text": "no marks here"}, "row 2: 'text' has not each of <e1>"),
+        (PLACED, {"text": "a b", "a": [0, 1], "b": [2, 9]}, r"row 2: \[2, 9\] is no piece of a text of 3 characters"),
+    ],
+)
+def test_rows_that_are_asked_have_both_entities(
+    task: RelationClassification, row: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    good = {"text": "<e1>a</e1> <e2>b</e2>", "a": [0, 1], "b": [2, 3]}
+    with pytest.raises(DataError, match=words):
+        Model(tmp_path, task, ("x", "y")).reply([{name: good[name] for name in row}, row])
 
 
 def test_columns_of_places_go_together() -> None:

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 from transformers import BertTokenizerFast
 
+from hpo.answering import Model
 from hpo.encoded import Encoded, Ragged
 from hpo.errors import DataError
 from hpo.tasks.sequence_classification import SequenceClassification
@@ -193,3 +194,16 @@ def test_each_class_has_its_own_figures() -> None:
     assert ham == ("ham", pytest.approx(2 / 3), 1.0, pytest.approx(0.8), 2, "-")
     assert spam == ("spam", 1.0, 0.5, pytest.approx(2 / 3), 2, "ham (1)")
     assert NUMBER.breakdown(np.ones((2, 1)), truth(1.0, 2.0), ()) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["a", float("nan")], "inputs, row 2: 'text' is null, not a text"),  # pandas writes a missing text so
+        (["a", 5, "b", "c"], "inputs, row 2: 'text' is of another kind than before"),
+        (["a", "b", "c", ["d"]], "inputs, row 4: 'text' is of another kind than before"),
+    ],
+)
+def test_a_row_that_is_no_text_is_named(rows: list[object], words: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=words):
+        Model(tmp_path, SequenceClassification(text="text", label="label"), ("a", "b")).reply(rows)
