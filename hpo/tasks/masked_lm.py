@@ -139,7 +139,8 @@ class MaskedLm(BaseModel):
         drawn = [draw(plain, row, SHARE, zlib.crc32(tokens[row].tobytes())) for row in range(len(plain))]
         masked = Ragged(np.concatenate([own for own, _ in drawn]).astype(np.int32), offsets)
         truth = Ragged(np.concatenate([own for _, own in drawn]), offsets)
-        return Encoded({**ragged, "masked": masked, "labels": truth}, {**plain.flat, "terms": budgets(plain, SHARE)})
+        terms = np.array([(own >= 0).sum() for _, own in drawn], np.int64)
+        return Encoded({**ragged, "masked": masked, "labels": truth}, {**plain.flat, "terms": terms})
 
     def notes(self, encoded: "Encoded") -> tuple[str, ...]:
         found, of = [], f"of {len(encoded):,} texts are"
@@ -234,7 +235,8 @@ class Drawn:
     """Training rows, masked anew at every step. A row at a step is masked in one way, whatever stands beside it, so a
     training that is cut off and goes on sees what it would have seen.
 
-    rows: with their terms by `share`. seed: of the trial. step: set before each one.
+    rows: with their terms by `share`: the budgets, as what is masked is known no sooner than a batch is made. seed: of
+    the trial. step: set before each one.
     """
 
     task: MaskedLm
@@ -283,7 +285,8 @@ def draw(encoded: "Encoded", row: int, share: float, *key: int) -> "tuple[Array,
 
 
 def budgets(encoded: "Encoded", share: float) -> "Array":
-    """(rows,) int64: tokens to mask in each row; a few less are where no word fits into what is left."""
+    """(rows,) int64: tokens to mask in each row. A few less are, where no word fits into what is left; more, where none
+    fits at all and one is masked nevertheless."""
     import numpy as np
 
     words = encoded.ragged["words"]

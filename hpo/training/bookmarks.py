@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,9 +80,11 @@ class Bookmark(Record):
     sha256: str = ""
 
 
-def digest_of(config: TrialConfig) -> str:
-    """Of what makes two trainings the same; how many rows they take at a time is not among it."""
+def digest_of(config: TrialConfig, labels: Sequence[str]) -> str:
+    """Of what makes two trainings the same; how many rows they take at a time is not among it. labels: in the order of
+    their ids."""
     parts = {
+        "labels": [*labels],
         "trial": config.name,
         "params": dict(config.params),
         "seeds": [config.seeds.init, config.seeds.order],

@@ -1,3 +1,4 @@
+import itertools
 import warnings
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from transformers import BertTokenizerFast
 from hpo.answering import Model
 from hpo.encoded import Encoded, Ragged
 from hpo.errors import DataError
+from hpo.tasks import reading
 from hpo.tasks.sequence_classification import SequenceClassification
 
 SINGLE = SequenceClassification(text="sentence", label="label")
@@ -207,3 +209,18 @@ def test_each_class_has_its_own_figures() -> None:
 def test_a_row_that_is_no_text_is_named(rows: list[object], words: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=words):
         Model(tmp_path, SequenceClassification(text="text", label="label"), ("a", "b")).reply(rows)
+
+
+@pytest.mark.parametrize(
+    ("names", "ordered"),
+    [
+        (("10", "9", "-1"), ["-1", "9", "10"]),
+        (("b", "10", "9"), ["10", "9", "b"]),
+        (("nan", "2", "1", "10"), ["1", "10", "2", "nan"]),
+        (("inf", "2", "1", "10"), ["1", "10", "2", "inf"]),
+        (("1.0", "1", "01"), ["01", "1", "1.0"]),
+    ],
+)
+def test_names_have_one_order_however_they_come(names: tuple[str, ...], ordered: list[str]) -> None:
+    for own in itertools.permutations(names):
+        assert reading.sorted_names(own) == ordered
