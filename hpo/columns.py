@@ -15,6 +15,14 @@ Kind: TypeAlias = Literal["text", "texts", "words", "class", "number", "classes"
 number: a finite one. classes: a list of names. spans: pieces of another text, {text: [...], answer_start: [...]}.
 places: one piece of another text, its first character and the one behind its last, [0, 3]."""
 
+Target: TypeAlias = Literal["class", "number", "classes", "span", "masked", "text"]
+"""What a loss compares. class: one of the values of each output, with IGNORED where none counts. number: the output
+itself. classes: each value by itself, yes or no. span: a first and a last token. masked: the tokens that were masked,
+whose outputs are summed up by row. text: the tokens of another text, which the model writes."""
+
+IGNORED = -100
+"""The label of an output that counts for nothing: torch's own."""
+
 Fault: TypeAlias = tuple[int, str]
 """The first row that is not as it must be, and what is wrong with it and what to do, in words."""
 

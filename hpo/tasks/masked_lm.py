@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from hpo.columns import Column, Layout
+from hpo.columns import IGNORED, Column, Layout, Target
 from hpo.errors import DataError
 from hpo.tasks import reading
-from hpo.tasks.contract import LABELLED, Answers, Score, Target, Tokenize
+from hpo.tasks.contract import LABELLED, Answers, Score, Tokenize
 from hpo.tasks.next_sentence import UNKNOWN, joined, pairs
 from hpo.tasks.reading import Length, Name
 from hpo.tasks.whole_words import Read, read
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 METRICS = ("perplexity", "accuracy")
 NEXT = "next_sentence_accuracy"
-IGNORED = -100
-"""The label of a token that is not asked for."""
 
 SHARE = 0.15
 """Of the tokens of a row, masked where rows are compared: the same whatever a trial trains with."""
@@ -98,12 +96,6 @@ class MaskedLm(BaseModel):
     @property
     def default_metric(self) -> str:
         return "perplexity"
-
-    def mode_of(self, metric: str) -> Literal["min", "max"]:
-        """`min` for perplexity and loss, `max` for the accuracy of masked tokens."""
-        from hpo.tasks import metrics
-
-        return metrics.mode_of(metric)
 
     def check_metric(self, metric: str, labels: Sequence[str]) -> None:
         """There are no labels."""

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hpo.columns import Column, Fault, Layout
+from hpo.columns import Column, Fault, Layout, Target
 from hpo.errors import DataError
 from hpo.tasks import reading
-from hpo.tasks.contract import WHOLE_TEXTS, Answers, Score, Target, Tokenize
+from hpo.tasks.contract import WHOLE_TEXTS, Answers, Score, Tokenize
 from hpo.tasks.reading import Length, Name
 from hpo.tasks.sequence_classification import SequenceClassification
 
@@ -96,10 +96,6 @@ class RelationClassification(BaseModel):
     @property
     def default_metric(self) -> str:
         return "f1_macro_positive" if self.negative else "f1_macro"
-
-    def mode_of(self, metric: str) -> Literal["min", "max"]:
-        """`min` for loss, else `max`."""
-        return self._classes.mode_of(metric)
 
     def check_metric(self, metric: str, labels: Sequence[str]) -> None:
         """DataError where `metric` has no meaning for so many classes."""

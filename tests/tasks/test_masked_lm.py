@@ -7,11 +7,12 @@ import pytest
 from encoders import word_pieces
 from toys import TOYS
 
+from hpo.columns import IGNORED
 from hpo.encoded import Encoded
 from hpo.errors import DeadParameterError
 from hpo.records import Report, Seeds, TrialConfig
 from hpo.tasks import MaskedLm
-from hpo.tasks.masked_lm import IGNORED, SHARE, Drawn, budgets, draw
+from hpo.tasks.masked_lm import SHARE, Drawn, budgets, draw
 from hpo.training import liveness
 from hpo.training.pretrained import Tokenizer, load_tokenizer
 from hpo.trial import TrialObjective

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import torch
 from torch.nn import functional
 
+from hpo.columns import IGNORED
 from hpo.space import Scalar
 from hpo.training.hyperparameters import Hyperparameters
-from hpo.training.losses import IGNORED, SpanCrossEntropy
+from hpo.training.losses import SpanCrossEntropy
 from hpo.training.recipes.contract import Pass, Recipe
 
 if TYPE_CHECKING:
