@@ -40,15 +40,16 @@ class Files(Section):
 
 
 class Cut(Section):
-    """`{from: train, rows: 2000}`: rows taken out of another split, by seed, and by label where labels are classes."""
+    """`{from: train, rows: 2000}`: rows taken out of another split, by `data.seed`, and by label where labels are
+    classes."""
 
     from_: Literal["train", "validation"] = Field(alias="from")
     rows: Rows
 
 
 class Limit(Section):
-    """The most rows of a split that are used, chosen by seed, and by label where labels are classes. per_class: so many
-    training rows of each class, or all where it has fewer."""
+    """The most rows of a split that are used, chosen by `data.seed`, and by label where labels are classes. per_class:
+    so many training rows of each class, or all where it has fewer."""
 
     train: Rows | None = None
     validation: Rows | None = None
@@ -67,6 +68,8 @@ class DataConfig(Section):
 
     hub: a data set on the Hugging Face Hub, with `config`, `revision` and `splits`. files: local files. builtin:
     text that is on every machine with this program. validation, test: cut from another split instead of published.
+    seed: of the rows that cuts and limits take. It is not the study's, so that studies with other seeds are judged on
+    the same test rows, and none of these has taught the champion that they meet.
     """
 
     hub: Text | None = None
@@ -78,6 +81,7 @@ class DataConfig(Section):
     validation: Cut | None = None
     test: Cut | None = None
     limit: Limit = Limit()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 17
 
     @field_validator("hub")
     @classmethod

@@ -52,11 +52,10 @@ def load(
     *,
     layout: Layout,
     base: Path,
-    seed: int,
     cache: Path,
     announce: Callable[[str], None],
 ) -> Splits:
-    """Read the splits that `config` describes. The same rows and seed give the same splits.
+    """Read the splits that `config` describes. The same rows and `config` give the same splits.
 
     layout: the columns that are needed. base: where relative paths of `data.files` start. cache: a folder for
     what is slow to make. announce: told of each slow step before it begins.
@@ -90,8 +89,8 @@ def load(
                     return f"{splits[own].where}, {splits[own].place(row)}"
         return None
 
-    arranged, more = arrange(tables, config, layout, seed, first_with)
-    records = _records(arranged, source, config, seed)
+    arranged, more = arrange(tables, config, layout, first_with)
+    records = _records(arranged, source, config)
     return Splits(arranged["train"], arranged["validation"], arranged.get("test"), records, (*notes, *more))
 
 
@@ -125,9 +124,7 @@ def _read(config: DataConfig, layout: Layout, base: Path, cache: Path, announce:
     return read_docstrings(columns=layout.columns, cache=cache, announce=announce)
 
 
-def _records(
-    tables: Mapping[SplitName, "pa.Table"], source: Source, config: DataConfig, seed: int
-) -> tuple[DatasetRecord, ...]:
+def _records(tables: Mapping[SplitName, "pa.Table"], source: Source, config: DataConfig) -> tuple[DatasetRecord, ...]:
     records = []
     for name in ("train", "validation", "test"):
         if name not in tables:
@@ -135,12 +132,12 @@ def _records(
         table, cut = tables[name], {"train": None, "validation": config.validation, "test": config.test}[name]
         origin = source.origins[cut.from_ if cut else name]
         if cut:
-            origin += f"; {cut.rows} rows cut by seed {seed}"
+            origin += f"; {cut.rows} rows cut by data.seed {config.seed}"
         most: int | None = getattr(config.limit, name)
         if most is not None and most == len(table):
-            origin += f"; at most {most} rows by seed {seed}"
+            origin += f"; at most {most} rows by data.seed {config.seed}"
         if name == "train" and config.limit.per_class is not None:
-            origin += f"; at most {config.limit.per_class} rows of each class by seed {seed}"
+            origin += f"; at most {config.limit.per_class} rows of each class by data.seed {config.seed}"
         columns = {field.name: _type(field) for field in table.schema}
         records.append(
             DatasetRecord(

@@ -1,6 +1,6 @@
 """Cutting held-out rows out of other splits, limiting rows, and keeping held-out texts out of the training rows.
 
-All choices follow from a seed alone, and from the rows; those that are chosen stay in their order. Must not know
+All choices follow from `data.seed` alone, and from the rows; those that are chosen stay in their order. Must not know
 where rows come from.
 """
 
@@ -42,7 +42,6 @@ def arrange(
     tables: Mapping[SplitName, "pa.Table"],
     config: DataConfig,
     layout: Layout,
-    seed: int,
     first_with: FirstWith = _unknown,
 ) -> tuple[Tables, tuple[str, ...]]:
     """The splits that the study uses, and notes on the rows that were dropped. tables: without those that are cut.
@@ -59,7 +58,7 @@ def arrange(
             continue
         if cut.from_ not in splits:
             raise DataError(f"data.{name}: there is no {cut.from_} split to cut {cut.rows} rows from; cut from train")
-        chosen = _choose(splits[cut.from_], cut.rows, layout, seed, f"cut {name}", cut.from_)
+        chosen = _choose(splits[cut.from_], cut.rows, layout, config.seed, f"cut {name}", cut.from_)
         splits[name] = splits[cut.from_].take(chosen)
         splits[cut.from_] = splits[cut.from_].take(np.setdiff1d(np.arange(len(splits[cut.from_])), chosen))
         held_out = compared_texts(splits[name], layout)
@@ -71,9 +70,11 @@ def arrange(
     for split in SPLITS:
         most: int | None = getattr(config.limit, split)
         if split in splits and most is not None and most < len(splits[split]):
-            splits[split] = splits[split].take(_choose(splits[split], most, layout, seed, f"limit {split}", split))
+            splits[split] = splits[split].take(
+                _choose(splits[split], most, layout, config.seed, f"limit {split}", split)
+            )
     if (each := config.limit.per_class) is not None:
-        splits["train"] = splits["train"].take(_of_each(splits["train"], each, layout, seed))
+        splits["train"] = splits["train"].take(_of_each(splits["train"], each, layout, config.seed))
     check(splits, layout, first_with)
     return splits, tuple(notes)
 

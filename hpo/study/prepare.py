@@ -188,9 +188,7 @@ def prepare(config: StudyConfig, screen: Screen) -> Prepared:
 def _load(config: StudyConfig, data: DataConfig, task: Task, key: str, cache: Path, screen: Screen) -> Splits:
     """key: of the task in the space file. Where a column is missing, it says which key names it."""
     try:
-        return load(
-            data, layout=task.layout, base=config.base, seed=config.seed, cache=cache / "data", announce=screen.say
-        )
+        return load(data, layout=task.layout, base=config.base, cache=cache / "data", announce=screen.say)
     except MissingColumnError as error:
         naming = (name for name, own in task if own == error.column or (isinstance(own, tuple) and error.column in own))
         where = f"{key}.{next(naming, 'type')}"

@@ -24,7 +24,7 @@ PROGRAM = """if True:
         try:
             splits = load(
                 DataConfig.model_validate(data), layout=task.layout,
-                base=Path(), seed=17, cache=Path(), announce=lambda words: None,
+                base=Path(), cache=Path(), announce=lambda words: None,
             )
         except HpoError as error:
             answers.append([type(error).__name__, str(error)])
@@ -125,7 +125,7 @@ EIGHT = """if True:
         if (child := os.fork()) == 0:
             task = SequenceClassification(text=("sentence1", "sentence2"), label="label")
             data = DataConfig.model_validate({"hub": "nyu-mll/glue", "config": "rte"})
-            splits = load(data, layout=task.layout, base=Path(), seed=1, cache=Path(), announce=lambda words: None)
+            splits = load(data, layout=task.layout, base=Path(), cache=Path(), announce=lambda words: None)
             model = fetch("google-bert/bert-base-uncased")
             os.write(1, f"{splits.digest} {model.digest}\\n".encode())
             os._exit(0)

@@ -47,12 +47,12 @@ def test_a_cut_is_stratified_disjoint_and_leaks_no_text(load_splits: Load, real_
     dropped = 67_349 - 2_000 - len(splits.train)
     assert 0 < dropped < 100
     assert f"{dropped} rows dropped from train: their text is in the rows cut for test" in splits.notes
-    assert "2000 rows cut by seed 17" in splits.records[2].source
+    assert "2000 rows cut by data.seed 17" in splits.records[2].source
 
 
 def test_the_seed_alone_chooses_the_rows(load_splits: Load, real_data: Path) -> None:
     data = {"files": SST2, "test": {"from": "train", "rows": 500}, "limit": {"train": 1_000, "validation": 100}}
-    one, same, other = (load_splits(data, base=real_data, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (load_splits(data | {"seed": seed}, base=real_data) for seed in (1, 1, 2))
     assert one.records == same.records
     assert one.digest == same.digest != other.digest
     for name in one.tables:
@@ -63,10 +63,10 @@ def test_a_few_examples_of_each_class_are_chosen_by_the_seed(load_splits: Load, 
     write("a.tsv", HEADER + "".join(f"text {i}\t{i % 7 % 3}\n" for i in range(90)) + "rare\t9\n")
     write("b.tsv", HEADER + "other\t0\n")
     data = {"files": {"train": "a.tsv", "validation": "b.tsv"}, "limit": {"per_class": 4}}
-    one, same, other = (load_splits(data, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (load_splits(data | {"seed": seed}) for seed in (1, 1, 2))
     assert Counter(one.train["label"].to_pylist()) == {"0": 4, "1": 4, "2": 4, "9": 1}
     assert one.digest == same.digest != other.digest
-    assert one.records[0].source.endswith("; at most 4 rows of each class by seed 1")
+    assert one.records[0].source.endswith("; at most 4 rows of each class by data.seed 1")
 
 
 def test_limits_do_not_move_the_cuts(load_splits: Load, real_data: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_cut_replaces_the_published_split_with_a_word_on_it(load_splits: Load)
     assert [len(table) for table in splits.tables.values()] == [300, 60, 600]
     assert set(Counter(splits.test["library"].to_pylist()).values()) == {100}
     assert "the published test split is not used: test is cut from train" in splits.notes
-    assert splits.records[0].source.endswith("; at most 300 rows by seed 17")
+    assert splits.records[0].source.endswith("; at most 300 rows by data.seed 17")
 
 
 def test_a_cut_that_leaves_little_of_a_class_still_has_its_rows(load_splits: Load, write: Write) -> None:

@@ -1,0 +1,20 @@
+"""What a study has before its first trial."""
+
+import io
+from pathlib import Path
+
+from hpo.config import load
+from hpo.report.screen import open_screen
+from hpo.study.prepare import Prepared, prepare
+
+
+def prepared(films: Path, *changes: str) -> Prepared:
+    with open_screen(io.StringIO()) as screen:
+        return prepare(load(films, list(changes)), screen)
+
+
+def test_studies_with_other_seeds_train_and_are_judged_on_the_same_rows(films: Path) -> None:
+    limited = ("data.limit.train=200", "data.validation={from: train, rows: 40}", "data.files.validation=null")
+    one, other = (prepared(films, *limited, f"seed={seed}") for seed in (3, 4))
+    assert one.facts == other.facts
+    assert prepared(films, *limited, "data.seed=4").splits.digest != one.splits.digest
