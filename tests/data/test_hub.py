@@ -70,6 +70,14 @@ def test_glue_comes_from_the_hub_once_and_from_the_cache_offline(hub_mirror: str
     assert offline == online
 
 
+def test_a_published_split_that_is_used_for_another_one_is_not_told_as_unused(hub_mirror: str, hub_cache: Path) -> None:
+    cut = {"splits": {"test": "validation"}, "validation": {"from": "train", "rows": 1_000}}
+    [(rows, _, notes, records)] = ask(hub_mirror, hub_cache, ({**GLUE, "config": "sst2", **cut}, SENTENCE))
+    assert (rows["validation"], rows["test"]) == (1_000, 872)
+    assert records[2]["source"].endswith("split validation")
+    assert not any("not used" in note for note in notes)
+
+
 def test_names_of_classes_keep_the_order_of_the_hub_and_hidden_test_labels_are_told(
     hub_mirror: str, hub_cache: Path
 ) -> None:
