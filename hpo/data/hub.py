@@ -153,9 +153,8 @@ def _table(rows: Any, columns: Sequence[str], label: str) -> "pa.Table":
     table: pa.Table = rows.select_columns(list(columns)).with_format("arrow")[:]
     place = table.column_names.index(label)
     if isinstance(inner := getattr(feature, "feature", None), datasets.ClassLabel):
-        named = [
-            None if row is None or -1 in row else [inner.names[own] for own in row] for row in table[label].to_pylist()
-        ]
+        rows_of_ids = [None if row is None or {-1, None} & {*row} else row for row in table[label].to_pylist()]
+        named = [None if row is None else [inner.names[own] for own in row] for row in rows_of_ids]
         return table.set_column(place, label, pa.chunked_array([pa.array(named, pa.large_list(pa.large_string()))]))
     if not isinstance(feature, datasets.ClassLabel):
         return table

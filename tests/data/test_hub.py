@@ -138,7 +138,7 @@ def test_tags_that_are_hidden_are_no_tags_of_the_last_class(tmp_path: Path, monk
         "tags": {"feature": tag, "_type": "List"},
     }
     tokens, tags = [["Ann", "ran"], ["he", "sat"]], [[1, 0], [0, 0]]
-    for split, own in (("train", tags), ("validation", [*tags[:1], [-1, -1]]), ("test", [[-1, -1]] * 2)):
+    for split, own in (("train", tags), ("validation", [*tags[:1], [None, 0]]), ("test", [[-1, -1]] * 2)):
         write_features(tmp_path / "own" / "tags" / f"{split}.parquet", {"tokens": tokens, "tags": own}, features)
     monkeypatch.chdir(tmp_path)
     task = {"type": "token-classification", "tokens": "tokens", "tags": "tags"}
