@@ -105,7 +105,7 @@ class Plan:
     of their own training. of_longest: levels are parts of the longest trial, not of each one's own training. steps: the
     fewest, the middle, the most of one trial. all_steps, epochs, sentences: of all trials together. slots: trials at
     a time. time: None where nothing was timed, for the reason `untimed`. exists: a study of that name is there, with
-    so many trials `finished`.
+    so many trials `finished`; and so many `dropped`, which the space has no room for any more.
     """
 
     document: str
@@ -130,6 +130,7 @@ class Plan:
     memory: Memory
     exists: bool = False
     finished: int = 0
+    dropped: int = 0
 
     @property
     def kept_bytes(self) -> int:
@@ -250,7 +251,7 @@ def _time(plan: Plan) -> str:
     ]
     at_a_time = f"{words.count(plan.slots, 'trial')} at a time on {words.count(plan.cpus, 'core')} each"
     lines = [f"about {words.duration(time.total)}: {', '.join(parts)}; {at_a_time}"]
-    if plan.finished:
+    if plan.finished or plan.dropped:
         lines.append(
             f"{words.count(plan.finished, 'trial')} of it done; what is left takes {words.duration(time.left)}"
         )
@@ -276,7 +277,8 @@ def _source(slots: int, time: Time) -> str:
 
 def _there_already(plan: Plan) -> str:
     done = words.count(plan.finished, "finished trial")
-    return f"this study is there already; with --resume its {done} count towards the budget"
+    outside = f", and {words.count(plan.dropped, 'trial')} outside of the space do not" if plan.dropped else ""
+    return f"this study is there already; with --resume its {done} count towards the budget{outside}"
 
 
 def _disk(plan: Plan) -> str:

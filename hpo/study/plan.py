@@ -29,6 +29,7 @@ from hpo.study.devices import settle
 from hpo.study.folder import SAVED
 from hpo.study.forecast import Forecast, Job, Limits, Look, Proposals, Slots, forecast, makespan
 from hpo.study.hindsight import pace_of
+from hpo.study.history import trained_without
 from hpo.study.prepare import Prepared, prepare
 from hpo.study.probe import Pace, probe
 from hpo.study.steps import Ladder, TrialLength, extremes
@@ -106,7 +107,8 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
         ),
         memory=_memory(prepared, head, pace, batches[-1]),
         exists=past.exists,
-        finished=len(past.finished),
+        finished=past.live,
+        dropped=len(past.finished) - past.live,
     )
 
 
@@ -117,11 +119,17 @@ def _unforeseen(config: StudyConfig) -> list[str]:
 
 @dataclass(frozen=True)
 class Past:
-    """What is there of the study. seconds: of wall time, as far as its drivers said."""
+    """What is there of the study. finished: its trials, dropped where the space that is planned has no room for them.
+    seconds: of wall time, as far as its drivers said."""
 
     exists: bool = False
     finished: tuple[TrialRecord, ...] = ()
     seconds: float = 0.0
+
+    @property
+    def live(self) -> int:
+        """How many count towards a budget of trials; hours and epochs of the others are spent as well."""
+        return sum(not record.dropped for record in self.finished)
 
 
 def past_of(config: StudyConfig) -> Past:
@@ -129,7 +137,7 @@ def past_of(config: StudyConfig) -> Past:
     if not (config.folder / SAVED).exists():
         return Past()
     past = read_study(config.folder, config.study, config.mode, config.ledger)
-    return Past(True, past.trials, past.seconds_used)
+    return Past(True, tuple(past.within(config.space, trained_without(config))), past.seconds_used)
 
 
 @dataclass(frozen=True)
@@ -156,7 +164,7 @@ class _Course:
 
     def rest(self, past: Past) -> Forecast | None:
         """What is left to do; None where the budget is used."""
-        limits, done = self.limits, len(past.finished)
+        limits, done = self.limits, past.live
         epochs = sum(record.metrics.get("epochs", 0.0) for record in past.finished)
         left = Limits(
             trials=None if limits.trials is None else max(0, limits.trials - done),
