@@ -177,7 +177,7 @@ def test_a_job_that_does_not_stop_is_told_as_that(monkeypatch: pytest.MonkeyPatc
 
 def test_a_plan_is_asked_of_the_head_and_a_search_goes_on() -> None:
     asked = argparse.Namespace(dry_run=True, probe=False)
-    assert submit._as_asked(asked) == ["--dry-run", "--no-probe"]
+    assert submit._as_asked(asked) == ["--dry-run", "--no-probe", "--address", "auto"]
     assert submit._as_asked(argparse.Namespace(dry_run=False, probe=True)) == ["--resume", "--address", "auto"]
 
 

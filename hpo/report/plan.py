@@ -13,10 +13,11 @@ BUSY = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes. trial: the peak of one. machine: what there is. is_measured: by the probe, else estimated."""
+    """Bytes. trial: the peak of one. machine: what there is; None on a cluster. is_measured: by the probe, else
+    estimated."""
 
     trial: int
-    machine: int
+    machine: int | None
     is_measured: bool
 
 
@@ -151,7 +152,7 @@ class Plan:
                 f"{size(self.kept_bytes)} of checkpoints{of_stage} do not fit into {size(self.disk.free)}; "
                 "lower checkpoints.keep or checkpoints.max_bytes, or choose another --storage"
             )
-        if self.slots * self.memory.trial > self.memory.machine:
+        if self.memory.machine is not None and self.slots * self.memory.trial > self.memory.machine:
             found.append(
                 f"{words.count(self.slots, 'trial')} at a time do not fit into {size(self.memory.machine)} of memory; "
                 f"raise resources.cpus from {self.cpus}, so that fewer run at a time, or lower the batch size"
@@ -295,4 +296,5 @@ def _disk(plan: Plan) -> str:
 def _memory(plan: Plan) -> str:
     how = "measured" if plan.memory.is_measured else "estimated"
     together = f", {size(plan.slots * plan.memory.trial)} for {plan.slots} at a time" if plan.slots > 1 else ""
-    return f"{size(plan.memory.trial)} a trial ({how}){together}; the machine has {size(plan.memory.machine)}"
+    there = f"; the machine has {size(plan.memory.machine)}" if plan.memory.machine is not None else ""
+    return f"{size(plan.memory.trial)} a trial ({how}){together}{there}"

@@ -22,6 +22,7 @@ from hpo.report.plan import Disk, Fresh, Memory, Plan, Saving, Time
 from hpo.report.screen import Screen
 from hpo.runners import Resources
 from hpo.runners.machine import cores
+from hpo.runners.ray import cluster_slots
 from hpo.schedulers import PbtConfig
 from hpo.space import Params
 from hpo.study import adapted
@@ -52,18 +53,19 @@ MODELS = "only the first model was timed; trials of the others take what they ta
 STAGE = "the stage adapt is not in the time: each of its assignments trains once, for all trials that have it"
 
 UNPROBED = "no probe was run (--no-probe)"
+ELSEWHERE = "a probe would time this machine, not the cluster (--address); leave it out to plan for this machine"
 
 
-def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Plan:
+def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True, address: str | None = None) -> Plan:
     """Raises what preparing a run raises: DataError, ModelError, ServiceError, ConfigError (rungs too fine).
 
-    timed: by what the study's own trials took, or with a probe in processes of its own, which takes seconds.
+    timed: by what the study's own trials took, or with a probe in processes of its own, which takes seconds. address:
+    of the cluster that the study would run on, of which nothing is known but how many trials fit at a time.
     """
-    if config.resources.gpus is not None:
-        count_slots(config.resources)  # before anything is read
+    known = count_slots(config.resources, address) if config.resources.gpus is not None else None  # before all reading
     prepared = prepare(config, screen)
-    resources = settle(config, prepared, screen.say, measured=timed)
-    slots = count_slots(resources)
+    resources = settle(config, prepared, screen.say, address, measured=timed)
+    slots = known or count_slots(resources, address)
     rows: dict[str, int] = {record.split: record.rows for record in prepared.splits.records}
     ladder = Ladder.of(config.search.scheduler, config.space)
     assignments = _assignments(config)
@@ -72,8 +74,9 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
     lengths = [TrialLength.of(params, train) for params in (*ends, *(params for _, params in assignments))]
     batches = sorted({length.batch for length in lengths})
     past = past_of(config)
-    pace, untimed = None, UNPROBED
-    if timed and (pace := pace_of(past.finished, ladder, train, validation)) is None:
+    pace = pace_of(past.finished, ladder, train, validation) if timed else None
+    untimed = ELSEWHERE if timed and address else UNPROBED
+    if timed and pace is None and address is None:
         pace, untimed = _probe(config, prepared, batches, slots, resources.gpus, screen)
     head = config.task.head
     shape = _Shape(train, validation, ladder, pace)
@@ -105,7 +108,7 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
             slots,
             adapted=len(adapted.names(config, (params for _, params in assignments))),
         ),
-        memory=_memory(prepared, head, pace, batches[-1]),
+        memory=_memory(prepared, head, pace, batches[-1], None if address else _machine_bytes()),
         exists=past.exists,
         finished=past.live,
         dropped=len(past.finished) - past.live,
@@ -197,9 +200,12 @@ class _Course:
         return Proposals(None if learns is None else max(0, learns - done), confirm.top if confirm else 1)
 
 
-def count_slots(resources: Resources) -> int:
-    """Trials that run on this machine at a time, as Ray counts it. ServiceError where none fits."""
+def count_slots(resources: Resources, address: str | None = None) -> int:
+    """Trials that run at a time on this machine, as Ray counts it, or on a cluster. ServiceError where none fits."""
     cpus, gpus = resources.cpus, resources.gpus or 0.0
+    if address is not None:
+        slots = cluster_slots(address, cpus, gpus)
+        return min(slots, resources.max_concurrent_trials or slots)
     devices = footprint.gpu_count() if gpus else 0
     slots = max(cores(), cpus) // cpus
     if gpus:
@@ -312,14 +318,14 @@ def _disk(config: StudyConfig, checkpoint: int, slots: int, *, adapted: int) -> 
     )
 
 
-def _memory(prepared: Prepared, head: str, pace: Pace | None, batch: int) -> Memory:
+def _memory(prepared: Prepared, head: str, pace: Pace | None, batch: int, machine: int | None) -> Memory:
     estimates = []
     for own in prepared.starts.values():
         longest = int(Encoded.load(own.encoded.train).ragged["input_ids"].lengths.max())
         estimates.append(footprint.trial_bytes(own.pretrained.folder, head, batch, longest))
     estimate = max(estimates)
     is_measured = pace is not None and pace.memory > 0 and len(estimates) == 1
-    return Memory(pace.memory if pace and is_measured else estimate, _machine_bytes(), is_measured)
+    return Memory(pace.memory if pace and is_measured else estimate, machine, is_measured)
 
 
 def _machine_bytes() -> int:

@@ -285,6 +285,9 @@ def test_what_will_not_fit_is_told_with_the_way_out(films: Path) -> None:
     assert "lower checkpoints.keep" in disk
     assert "raise resources.cpus from 1" in memory
     assert plan_text(tight).count("# warning") == 2
+    elsewhere = dataclasses.replace(plan, slots=4096, memory=dataclasses.replace(plan.memory, machine=None))
+    assert elsewhere.warnings == ()
+    assert "the machine has" not in plan_text(elsewhere)
     assert "--resume" in plan_text(tight)
 
 
