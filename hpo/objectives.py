@@ -23,7 +23,7 @@ COSTS = {
 }
 """Searched for as any metric, always to be minimised."""
 
-OWN_UNIT = frozenset({"loss", "mse", "rmse", "mae", "perplexity", "sacrebleu", *COSTS})
+OWN_UNIT = frozenset({"loss", "mse", "perplexity", "sacrebleu", *COSTS})
 """Metrics with a unit of their own, none below 0. All others lie within -1 and 1: shares, F1, correlations."""
 
 SIGNED = frozenset({"matthews_correlation", "pearson", "spearmanr"})

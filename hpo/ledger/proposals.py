@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hpo.ledger.entries import attributes_of, hashed, is_live
+from hpo.draws import hashed
+from hpo.ledger.entries import attributes_of, is_live
 from hpo.space import Params, SearchSpace
 
 if TYPE_CHECKING:
