@@ -36,7 +36,7 @@ def ledger(folder: Path | None, space: SearchSpace = SPACE, sampler: object = TP
 
 
 def score(params: Params) -> float:
-    return float(params["learning_rate"]) + float(params["num_train_epochs"])
+    return float(params.get("learning_rate", 0.0)) + float(params.get("num_train_epochs", 0.0))
 
 
 def play(book: Ledger, trials: int, start: int = 0) -> list[Params]:
@@ -241,6 +241,28 @@ def test_a_finite_space_with_rules_is_tried_out_too() -> None:
         book.tell(record.number, TrialState.COMPLETE, value=1.0)
     assert sorted(map(str, seen)) == sorted(map(str, space.grid()))
     assert len(seen) == 6
+
+
+LARGE = {name: IntRange(0, 99) for name in ("a", "b", "c", "d", "e", "f")}
+"""10^12 assignments: listing them takes months."""
+
+
+def test_in_a_large_finite_space_what_is_left_is_drawn_and_the_same_after_a_resume(tmp_path: Path) -> None:
+    space = ruled("a * b <= 20", space=SearchSpace(LARGE))
+    whole = play(ledger(None, space, RandomConfig()), 6)
+    parts = [play(ledger(tmp_path, space, RandomConfig()), 1, place)[0] for place in range(6)]
+    assert parts == whole
+    assert all(space.contains(params) for params in whole)
+
+
+def test_a_point_that_was_tried_is_drawn_again_and_the_search_ends_where_hardly_any_is_left() -> None:
+    parameters = {"loss": Choice(("a", "b")), "a": IntRange(0, 99_999, when=(Condition("loss", ("none",)),))}
+    book = ledger(None, SearchSpace(parameters), RandomConfig())  # two assignments, though the ranges multiply to more
+    asked = []
+    while (record := book.ask()) is not None:
+        asked.append(record.params)
+        book.tell(record.number, TrialState.COMPLETE, value=1.0)
+    assert sorted(map(str, asked)) == ["{'loss': 'a'}", "{'loss': 'b'}"]
 
 
 @pytest.mark.parametrize("first", [3, 25])

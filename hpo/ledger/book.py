@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from hpo.draws import hashed
 from hpo.ledger.entries import (
     CURVE,
     ENDED,
@@ -14,7 +15,6 @@ from hpo.ledger.entries import (
     TOLD_FIELDS,
     attributes_of,
     curve_of,
-    hashed,
     is_trial,
     new_points,
     owed_of,
