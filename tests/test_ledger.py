@@ -11,7 +11,9 @@ from hpo.ledger import Ledger
 from hpo.ledger.seeds import SeedLedger
 from hpo.records import TrialState
 from hpo.samplers import GpConfig, Nsga2Config, RandomConfig, TpeConfig
+from hpo.schedulers import AshaConfig
 from hpo.space import Choice, Condition, Fixed, FloatRange, IntRange, Params, SearchSpace
+from hpo.study.steps import Ladder
 
 SPACE = SearchSpace(
     {
@@ -150,6 +152,30 @@ def test_reporting_a_step_again_overwrites_it(tmp_path: Path) -> None:
     book.report(record.number, 1 / 3, 0.5)
     book.report(record.number, 1 / 3, 0.6)
     assert book.records()[0].curve == {0.333333: 0.6}
+
+
+def test_optuna_ranks_stopped_trials_by_the_rows_that_they_saw_and_curves_stay_by_progress(tmp_path: Path) -> None:
+    space = SearchSpace({"num_train_epochs": Choice((2, 4))})
+    ladder = Ladder.of(AshaConfig(resource="samples", reduction_factor=4, rungs=2), space)
+
+    def opened(folder: Path, within: SearchSpace = space) -> Ledger:
+        return Ledger(folder, study="s", mode="max", space=within, sampler=TPE, seed=1, amount=ladder.amount)
+
+    book = opened(tmp_path)
+    book.enqueue([("first", {"num_train_epochs": 2}), ("first", {"num_train_epochs": 4})])
+    for looks in ((0.25, 0.5), (0.125, 0.25)):
+        record = book.ask()
+        assert record is not None
+        for progress in looks:
+            book.report(record.number, progress, 0.5 + progress)
+        book.tell(record.number, TrialState.PRUNED)
+    wider = SearchSpace({"num_train_epochs": Choice((2, 4, 8))})
+    for own in (book, opened(tmp_path), opened(tmp_path, wider)):
+        assert [list(trial.intermediate_values) for trial in own._trials()] == [[500_000, 1_000_000]] * 2
+        assert [record.curve for record in own.records()] == [{0.25: 0.75, 0.5: 1.0}, {0.125: 0.625, 0.25: 0.75}]
+    other = opened(tmp_path / "other", SearchSpace({"num_train_epochs": IntRange(1, 8)}))
+    other.bring_in("s", book.records())
+    assert [list(trial.intermediate_values) for trial in other._trials()] == [[500_000, 1_000_000]] * 2
 
 
 def test_seeds_differ_by_trial_by_replicate_and_from_each_other(tmp_path: Path) -> None:

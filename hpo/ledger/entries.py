@@ -16,7 +16,8 @@ PARTS = 1_000_000
 
 
 CURVE = "curve"
-"""Attribute with the curve of a trial of several objectives, for which Optuna keeps no intermediate values."""
+"""Attribute with the curve of a trial by its own progress, where Optuna's intermediate values are not that: they count
+another amount of training, or there are none, of several objectives."""
 
 TOLD = "told"
 """Attribute with what the scheduler told the trial, and what it has been through."""
@@ -43,7 +44,7 @@ def part_of(progress: float) -> int:
 def parts_of(trial: "optuna.trial.FrozenTrial") -> dict[int, float]:
     """What was reported, by millionths of progress."""
     kept = {int(part): value for part, value in trial.user_attrs.get(CURVE, {}).items()}
-    return {**trial.intermediate_values, **kept}
+    return kept or dict(trial.intermediate_values)
 
 
 def curve_of(values: Mapping[int, float]) -> dict[float, float]:

@@ -98,6 +98,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             others={name: mode for name, mode in config.objectives.items() if name != config.metric},
             defaults=defaults,
             url=config.ledger,
+            amount=ladder.amount,
         )
         fresh = None
         if config.confirm:
