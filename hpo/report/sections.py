@@ -104,6 +104,7 @@ def _winner(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
         tables.append(Table("Gain of the winner", ("over", "on", "winner", "rival", "better by"), rows))
     if summary.test_best:
         tables.append(on_test(summary))
+        paragraphs += [again] if (again := words.opened_again(summary.test_opened)) else []
     if summary.breakdown is not None:
         tables.append(breakdown_table(summary.breakdown))
     if schedule := summary.best.schedule:

@@ -81,7 +81,8 @@ def _parts(summary: StudySummary) -> list[tuple[str, str]]:
     scored = ("confirmed", _confirmed(summary)) if summary.confirmed else ("validation", _validation(summary))
     parts = [("winner", f"trial {best.number} ({best.origin})\n{params}"), scored]
     if test := _test(summary):
-        parts.append(("test", test))
+        again = words.opened_again(summary.test_opened)
+        parts.append(("test", f"{test}\n{again}" if again else test))
     if summary.moved and summary.baseline is not None:
         parts.append(("the default", _moved(summary)))
     if (model := model_of(summary)) is not None:
