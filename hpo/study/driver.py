@@ -327,6 +327,7 @@ def _conclude(
         test_baseline=outcome.test_baseline,
         test_untrained=outcome.test_untrained,
         test_gain=outcome.test_gain,
+        test_opened=outcome.openings,
         moved=config.moved_default(),
         breakdown=outcome.breakdown,
         review=outcome.review,
