@@ -3,7 +3,6 @@
 Tasks make it, data stores it, training reads it. Must not know any of them.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from hpo.durable import replacing
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -142,13 +143,8 @@ class Encoded:
             values = pa.array(np.ascontiguousarray(column).reshape(-1))
             columns[name] = values if column.ndim == 1 else pa.FixedSizeListArray.from_arrays(values, column.shape[1])
         table = pa.table(columns)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(temporary, "wb") as stream:
-            with pa.ipc.new_file(stream, table.schema) as writer:
-                writer.write_table(table)  # one batch: `load` reads no more than the first
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.rename(path)
+        with replacing(path) as stream, pa.ipc.new_file(stream, table.schema) as writer:
+            writer.write_table(table)  # one batch: `load` reads no more than the first
 
     @classmethod
     def load(cls, path: Path) -> "Encoded":

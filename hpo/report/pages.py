@@ -6,12 +6,12 @@ The page holds plotly's own library once, compressed, which a browser unpacks. A
 import base64
 import gzip
 import json
-import os
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from hpo.durable import replacing
 from hpo.records import StudySummary, TrialRecord
 from hpo.report import words
 from hpo.report.answers import answers, can_i_have_it
@@ -122,9 +122,5 @@ def _params(summary: StudySummary, background: Background) -> list[tuple[str, st
 
 
 def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as stream:
+    with replacing(path) as stream:
         stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.rename(path)

@@ -1,6 +1,5 @@
 """After the search: open the test split once for the winner, decide on promotion, and say what the study found."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from hpo import crash
 from hpo.answering import Model
 from hpo.config import StudyConfig
+from hpo.durable import replacing
 from hpo.encoded import Encoded
 from hpo.errors import ServiceError
 from hpo.promotion import PromotionConfig, compare
@@ -147,13 +147,8 @@ class Finish:
             }
         )
         crash.at("promotion-outcome")
-        saved = self.folder / SAVED
-        temporary = saved.with_name(f".{SAVED}.{os.getpid()}")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(outcome.model_dump_json(indent=2))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(saved)
+        with replacing(self.folder / SAVED) as stream:
+            stream.write(outcome.model_dump_json(indent=2).encode())
         return outcome
 
     def _say(self, step: str) -> None:

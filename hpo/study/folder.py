@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, Self
 
 from hpo.config import StudyConfig
+from hpo.durable import replacing
 from hpo.errors import ConfigError, DataError, Problem, ServiceError, StudyExistsError
 from hpo.ledger.past import PastStudy
 
@@ -84,12 +85,8 @@ def save(folder: Path, config: StudyConfig, facts: Mapping[str, str]) -> None:
     """Remember the resolved configuration, and what was prepared from it."""
     values = json.loads(config.to_json())
     del values["tracking"]  # its URI may hold a password, and a later run may use another one
-    temporary = folder / f".{SAVED}.{os.getpid()}"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump({"config": values, "facts": dict(facts)}, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(folder / SAVED)
+    with replacing(folder / SAVED) as stream:
+        stream.write(json.dumps({"config": values, "facts": dict(facts)}, indent=2).encode())
 
 
 def check_unchanged(folder: Path, config: StudyConfig) -> None:

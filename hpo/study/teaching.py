@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from hpo.answering import Model
 from hpo.config import StudyConfig
+from hpo.durable import replacing
 from hpo.encoded import Array
 from hpo.errors import ModelError
 from hpo.tasks import described
@@ -85,9 +85,5 @@ def _order(config: StudyConfig, teacher: Model, labels: Sequence[str]) -> Array 
 
 def _write(file: Path, logits: Array) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with temporary.open("wb") as stream:
+    with replacing(file) as stream:
         np.save(stream, np.ascontiguousarray(logits, np.float32))
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.rename(file)

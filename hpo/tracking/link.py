@@ -4,11 +4,11 @@ With the folder goes the identity: a study made anew under an old name gets a pa
 """
 
 import json
-import os
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hpo.durable import replacing
 from hpo.errors import ServiceError
 from hpo.tracking.spool import CURSOR
 
@@ -26,12 +26,8 @@ class Link:
     uri: str | None = None
 
     def save(self, folder: Path) -> None:
-        temporary = folder / f".{LINK}.{os.getpid()}"
-        with open(temporary, "w", encoding="utf-8") as stream:
-            json.dump(asdict(self), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.rename(folder / LINK)
+        with replacing(folder / LINK) as stream:
+            stream.write(json.dumps(asdict(self)).encode())
 
 
 def read_link(folder: Path) -> Link | None:

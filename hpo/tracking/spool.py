@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from hpo import crash
+from hpo.durable import replacing
 from hpo.errors import ServiceError
 from hpo.records import AnyEvent, StudyStarted
 from hpo.tracking import ReplayNeededError, Tracker
@@ -177,12 +178,8 @@ class Spool:
         if cursor == self._saved:
             return
         crash.at("mirror-cursor")
-        temporary = self._cursor_file.with_name(f".{CURSOR}.{os.getpid()}")
-        with open(temporary, "w", encoding="ascii") as stream:
-            stream.write(f"{cursor}\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.rename(self._cursor_file)
+        with replacing(self._cursor_file) as stream:
+            stream.write(b"%d\n" % cursor)
         self._saved = cursor
 
 

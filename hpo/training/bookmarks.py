@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hpo.durable import sync
+from hpo.durable import replacing, sync
 from hpo.errors import DamagedBookmarkError
 from hpo.records import Record, Report, TrialConfig
 from hpo.space import Scalar
@@ -183,16 +183,9 @@ class Bookmarks:
                 path.rename(path.with_name(f"{path.name}.damaged"))
 
     def _put(self, name: str, mark: Bookmark) -> None:
-        temporary = self.folder / f".{name}.json.{os.getpid()}"
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(mark.model_dump_json())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(self._manifest(name))
-            sync(self.folder)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(self._manifest(name)) as stream:
+            stream.write(mark.model_dump_json().encode())
+        sync(self.folder)
 
     def _manifest(self, name: str) -> Path:
         return self.folder / f"{name}.json"

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpo.durable import sync
+from hpo.durable import replacing, sync
 from hpo.errors import TrialError
 from hpo.records import Exploit
 from hpo.space import Scalar
@@ -62,13 +62,9 @@ class Exchange:
     def tell(self, number: int, level: float, exploit: Exploit) -> None:
         """Write down what the trial is to do after its report at this level. OSError."""
         place = self._instruction(number, level)
-        temporary = place.with_name(f".{place.name}.{os.getpid()}")
         self.folder.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump({"source": exploit.source, "params": dict(exploit.params)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(place)
+        with replacing(place) as stream:
+            stream.write(json.dumps({"source": exploit.source, "params": dict(exploit.params)}).encode())
 
     def told(self, number: int, level: float) -> Exploit | None:
         """The instruction for this level; None: go on as before."""
