@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from hpo.objectives import mode_of
 from hpo.promotion import Evidence, PromotionConfig, decide
 from hpo.records import Answers
 from hpo.tasks import metrics
@@ -94,7 +95,7 @@ def simulate(scene: Scene, pairs: int, seed: int) -> Count:
     """Equally good models: whoever is challenger is drawn like the champion, from the same difficulties."""
     draw = np.random.default_rng([seed, *scene.metric.encode(), scene.rows, int(100 * scene.right)])
     gate = PromotionConfig(model="noise", confidence=CONFIDENCE)
-    mode = metrics.mode_of(scene.metric)
+    mode = mode_of(scene.metric)
     score = _SCORES[scene.metric]
     promoted = 0
     for _ in range(pairs):

@@ -1,14 +1,16 @@
 """A finished model answers rows of a table. Must not know the registry, commands, or how the model was found."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpo.encoded import Array, Encoded
-from hpo.errors import ModelError
+from hpo.errors import DataError, ModelError
 from hpo.records import Piece
 from hpo.tasks import Task
 from hpo.tasks.contract import Answers, as_asked
@@ -87,15 +89,17 @@ class Model:
         """
         import pyarrow as pa
 
-        from hpo.data.source import RawSplit, check_columns, clean_columns
+        from hpo.data.source import RawSplit, check_columns, clean_columns, refuse
 
         names = [column.name for column in self.task.asked]
         given = [row if isinstance(row, Mapping) else {names[0]: row} for row in rows]
         if len(names) == 1:
             given = [row if names[0] in row else dict(zip(names, row.values(), strict=False)) for row in given]
         check_columns(list(dict.fromkeys(key for row in given for key in row)), names, "inputs")
-        table = pa.table({name: pa.array([row.get(name) for row in given]) for name in names})
-        answers = self.answers(clean_columns(RawSplit(table, "inputs"), self.task.asked))
+        split = RawSplit(pa.table({name: _column(name, [row.get(name) for row in given]) for name in names}), "inputs")
+        table = clean_columns(split, self.task.asked)
+        refuse(split, self.task.layout.asked_fault(table))
+        answers = self.answers(table)
         return [dict(zip(answers, values, strict=True)) for values in zip(*answers.values(), strict=True)]
 
     def explain(self, encoded: Encoded, feature: int, output: int) -> tuple[tuple[Piece, ...], float, float]:
@@ -145,6 +149,26 @@ class Model:
             settings = self.task.head_config(self.labels)
             return inference.untrained(self.folder, self.task.head, settings, self.fresh, self._where)
         return inference.load(self.folder, self.task.head, self._where)
+
+
+def _column(name: str, values: Sequence[Any]) -> "pa.Array":
+    """NaN, as pandas writes a value that is missing, is null. DataError on the first row of another kind."""
+    import pyarrow as pa
+
+    values = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
+
+    def is_mixed(rows: int) -> bool:
+        try:
+            pa.array(values[:rows])
+        except pa.ArrowException:
+            return True
+        return False
+
+    try:
+        return pa.array(values)
+    except pa.ArrowException as error:
+        row = bisect_left(range(len(values) + 1), True, key=is_mixed)
+        raise DataError(f"inputs, row {row}: {name!r} is of another kind than before ({error}); correct it") from error
 
 
 def _in_rows(advance: Advance, encoded: Encoded) -> Advance:

@@ -6,7 +6,6 @@ Must import nothing heavy, and open neither the model nor the rows.
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +39,10 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def problems(arguments: argparse.Namespace) -> list[Problem]:
-    """What is wrong with --model, or with the store that it is in."""
+    """What is wrong with --text, with --model, or with the store that it is in."""
+    text: Sequence[str] = arguments.text or ()
+    if len({*text}) < len(text):
+        return [Problem("--text", f"{' '.join(text)} has one column twice; name different ones")]
     if arguments.model.startswith(REGISTERED):
         from hpo.tracking import store_problems
 
@@ -52,11 +54,12 @@ def problems(arguments: argparse.Namespace) -> list[Problem]:
     ]
 
 
-def columns(asked: "tuple[Column, ...]", given: Sequence[str] | None) -> "tuple[Column, ...]":
-    """The columns of the file, which --text may call otherwise than in training. ConfigError."""
+def names(asked: "tuple[Column, ...]", given: Sequence[str] | None) -> tuple[str, ...]:
+    """Of the columns in the file, which --text may call otherwise than in training. ConfigError."""
+    own = tuple(column.name for column in asked)
     if given is None:
-        return asked
-    if len(given) != len(asked):
-        own = ", ".join(column.name for column in asked)
-        raise ConfigError([Problem("--text", f"{len(given)} columns; this model asks for {len(asked)} ({own})")])
-    return tuple(replace(column, name=name) for column, name in zip(asked, given, strict=True))
+        return own
+    if len(given) != len(own):
+        told = f"{len(given)} columns; this model asks for {len(own)} ({', '.join(own)})"
+        raise ConfigError([Problem("--text", told)])
+    return tuple(given)

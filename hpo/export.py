@@ -204,8 +204,10 @@ def _rows(model: "Model", arguments: argparse.Namespace) -> "Encoded":
 
     if not arguments.input.exists():
         raise DataError(f"{arguments.input}: there is no such file; correct --input")
-    _, found = tables.read_rows(arguments.input, asking.columns(model.task.asked, arguments.text))
-    return model.encode(found.slice(0, MOST).rename_columns([column.name for column in model.task.asked]))
+    task = model.task
+    names = asking.names(task.asked, arguments.text)
+    _, found = tables.read_rows(arguments.input, task.asked, names, task.layout.asked_fault)
+    return model.encode(found.slice(0, MOST))
 
 
 def _registered(arguments: argparse.Namespace) -> "tuple[Registry | None, Version | None]":

@@ -111,13 +111,19 @@ class Final:
 
 
 def judge(
-    failure: Failure, before: Sequence[Failure], batch: int, micro_batch: int | None, fitting: int | None = None
+    failure: Failure,
+    before: Sequence[Failure],
+    batch: int,
+    micro_batch: int | None,
+    fitting: int | None = None,
+    coupling: str | None = None,
 ) -> Again | Final:
     """What becomes of a trial after `failure`, and after those `before` it.
 
     batch: rows of one batch; micro_batch: how many of them it took at a time, None for all; fitting: how many are known
-    to fit meanwhile. A machine that was taken away counts for nothing. Out of memory is answered by half the rows at a
-    time, down to one. A diverged training, a dead parameter, bad data and bugs would be the same the second time.
+    to fit meanwhile; coupling: the hyperparameter that needs whole batches, if one does. A machine that was taken away
+    counts for nothing. Out of memory is answered by half the rows at a time, down to one, where that changes nothing of
+    what is learnt. A diverged training, a dead parameter, bad data and bugs would be the same the second time.
     """
     kind, said = failure.kind, shortened(failure).reason
     tries = 1 + sum(one.kind is kind for one in before)
@@ -136,6 +142,11 @@ def judge(
             rows = micro_batch or batch
             is_early = failure.stage == "adapt"
             what = "out of memory while its model was adapted," if is_early else "out of memory"
+            if coupling is not None:
+                return Final(
+                    f"{what} with {rows} rows at a time, which {coupling} needs together; "
+                    f"lower per_device_train_batch_size ({failure.reason})"
+                )
             if rows <= 1:
                 length = f"{'stages.adapt.' if is_early else ''}task.max_length"
                 return Final(f"{what} with one row at a time; lower {length} ({failure.reason})")

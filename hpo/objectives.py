@@ -23,10 +23,18 @@ COSTS = {
 }
 """Searched for as any metric, always to be minimised."""
 
+FALLING = frozenset({"loss", "mse", "perplexity", *COSTS})
+"""Of these less is better."""
+
 OWN_UNIT = frozenset({"loss", "mse", "rmse", "mae", "perplexity", "sacrebleu", *COSTS})
 """Metrics with a unit of their own, none below 0. All others lie within -1 and 1: shares, F1, correlations."""
 
 SIGNED = frozenset({"matthews_correlation", "pearson", "spearmanr"})
+
+
+def mode_of(metric: str) -> Mode:
+    """Whether the search minimises or maximises it."""
+    return "min" if metric in FALLING else "max"
 
 
 def bounds_of(metric: str) -> tuple[float, float]:

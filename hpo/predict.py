@@ -19,6 +19,7 @@ from hpo.errors import ConfigError, DataError, ModelError, Problem, exit_code_of
 
 if TYPE_CHECKING:
     from hpo.answering import Model
+    from hpo.tasks import Task
 
 MANY = 1_000
 """Rows from which on it takes long enough to say how far it is."""
@@ -49,8 +50,8 @@ def _predict(arguments: argparse.Namespace) -> int:
         raise DataError(f"{arguments.input}: there is no such file; correct --input")
     with TemporaryDirectory(prefix="hpo-predict-") as temporary:
         model = _model(arguments, Path(temporary))
-        rows, table = tables.read_rows(arguments.input, asking.columns(model.task.asked, arguments.text))
-        table = table.rename_columns([column.name for column in model.task.asked])
+        names = asking.names(model.task.asked, arguments.text)
+        rows, table = tables.read_rows(arguments.input, model.task.asked, names, model.task.layout.asked_fault)
         answer = partial(model.answers, table, all_scores=arguments.all_scores, at_most=arguments.batch_size)
         if len(table) < MANY:
             answers = answer()
@@ -92,12 +93,11 @@ def _model(arguments: argparse.Namespace, temporary: Path) -> "Model":
     config = _config(folder)
     limit = positions_of(config) or 512
     about = read_about(folder) or _guess(arguments, config, limit)
-    values = about["task"]
-    if arguments.max_length is not None:
-        values["max_length"] = arguments.max_length
-    if values.get("text") == ():
+    if about["task"].get("text") == ():
         raise ConfigError([Problem("--text", f"{folder} does not say which column holds the text; name it")])
-    task = task_of(values, folder)
+    task = task_of(about["task"], folder)
+    if arguments.max_length is not None:
+        task = _cut(task, arguments.max_length)
     if task.max_length > limit:
         raise ConfigError([Problem("--max-length", f"{task.max_length} tokens; the model takes {limit} at most")])
     suffix = task.head.removeprefix("AutoModel")
@@ -107,6 +107,17 @@ def _model(arguments: argparse.Namespace, temporary: Path) -> "Model":
             "name a checkpoint that was fine-tuned"
         )
     return Model(folder, task, tuple(about["labels"]), gpus=1.0, abreast=cores())
+
+
+def _cut(task: "Task", most: int) -> "Task":
+    """The task with another max_length. Raises ConfigError where its other settings leave no room for so few."""
+    from pydantic import ValidationError
+
+    try:
+        return type(task).model_validate({**task.model_dump(), "max_length": most})
+    except ValidationError as error:
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError([Problem("--max-length", f"{most} tokens do not suit this model ({said})")]) from error
 
 
 def _guess(arguments: argparse.Namespace, config: Mapping[str, Any], limit: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ with either. The interval of the improvement is stored beside, for whoever wants
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -55,8 +55,9 @@ class Evidence:
     """What both models say on the same test rows, in the same order; champion: None where there is none.
 
     obstacle: why nothing can be promoted whatever the rows say (a champion with other labels or without files, a limit
-    that is not kept), as a sentence. digest: sha256 of the test rows. against, seen: the champion's version, and the
-    highest one when it was looked up.
+    that is not kept), as a sentence. known: (rows,) those that the champion was trained on or chosen by, which are left
+    out: they say nothing of what it is worth. digest: sha256 of the test rows. against, seen: the champion's
+    version, and the highest one when it was looked up.
     """
 
     challenger: Answers
@@ -65,9 +66,21 @@ class Evidence:
     mode: Literal["min", "max"]
     score: Score
     obstacle: str | None = None
+    known: "Array | None" = None
     digest: str | None = None
     against: int | None = None
     seen: int | None = None
+
+    @property
+    def left_out(self) -> int:
+        return int(self.known.sum()) if self.known is not None and self.champion is not None else 0
+
+    def on_new_rows(self) -> "Evidence":
+        """What both say on the rows that are new to both."""
+        if self.known is None or self.champion is None or not self.left_out:
+            return self
+        rows = [row for row, is_known in enumerate(self.known) if not is_known]
+        return replace(self, challenger=self.challenger.of(rows), champion=self.champion.of(rows), known=None)
 
     @property
     def is_alike(self) -> bool:
@@ -101,14 +114,18 @@ def decide(evidence: Evidence, gate: PromotionConfig) -> Decision:
     """
     import numpy as np
 
+    left_out, evidence = evidence.left_out, evidence.on_new_rows()
     references = np.asarray(evidence.challenger.references)
     own = evidence.score(np.asarray(evidence.challenger.predictions), references)
     said = f"{evidence.metric} is {own:.4f} on {len(references):,} test rows"
+    if left_out:
+        said += f" ({left_out:,} more are left out, since the champion was trained on them or chosen by them)"
     facts: dict[str, Any] = {
         "challenger_score": own,
         "metric": evidence.metric,
         "mode": evidence.mode,
         "rows": len(references),
+        "left_out": left_out,
         "digest": evidence.digest,
         "confidence": gate.confidence,
         "min_improvement": gate.min_improvement,

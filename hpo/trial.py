@@ -110,7 +110,7 @@ class TrialObjective:
 
         device.cap_threads(self.cpus)
         marks = Bookmarks(self.running) if self.running else None
-        keeper = Keeper(config, marks, self.bookmark_seconds, Pulse(self.pulse(config)))
+        keeper = Keeper(config, self.labels, marks, self.bookmark_seconds, Pulse(self.pulse(config)))
         keeper.pulse()
         start, stage = self._start(config, keeper.pulse)
         device.watch_memory(device.pick_device(self.gpus))

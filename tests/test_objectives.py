@@ -1,6 +1,7 @@
 import pytest
+from toys import TOYS
 
-from hpo.objectives import Limits, pareto, value_of
+from hpo.objectives import COSTS, Limits, mode_of, pareto, value_of
 from hpo.records import Seeds, TrialRecord, TrialState
 
 BOTH = {"accuracy": "max", "seconds": "min"}
@@ -46,3 +47,8 @@ def test_a_metric_is_that_of_the_best_evaluation_and_a_cost_that_of_the_whole_tr
 )
 def test_limits_are_the_most_of_a_cost_and_the_least_of_a_quality(limits: dict[str, float], broken: int) -> None:
     assert len(Limits(limits, BOTH).broken_by(trial(0, 0.8, 10))) == broken
+
+
+def test_only_costs_errors_and_losses_are_minimised() -> None:
+    names = {"loss", *COSTS, *(name for toy in TOYS.values() for name in toy.task.metric_names)}
+    assert {name for name in names if mode_of(name) == "min"} == {"loss", "mse", "perplexity", *COSTS}

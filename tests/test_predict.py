@@ -147,8 +147,21 @@ MISTAKES = {
     "three columns": (["--text", "a", "b", "c"], "give one, or two for pairs"),
     "no rows at a time": (["--batch-size", "0"], "give at least 1"),
     "more tokens than the model takes": (["--max-length", "65"], "the model takes 64 at most"),
-    "too few tokens": (["--max-length", "1"], "greater than or equal to 2"),
+    "too few tokens": (["--max-length", "1"], "--max-length: 1 tokens do not suit this model (Input should be greater"),
+    "one column twice": (["--text", "sentence", "sentence"], "has one column twice"),
 }
+
+
+def test_fewer_tokens_than_the_windows_of_a_model_share_are_a_mistake_of_max_length(
+    checkpoint: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = shutil.copytree(checkpoint, tmp_path / "model")
+    task = {"type": "question-answering", "max_length": 64, "doc_stride": 16, "max_query_length": 16}
+    (model / "task.json").write_text(json.dumps({"task": task, "labels": []}))
+    assert answer(model, rows, tmp_path / "out.csv", "--max-length", "32") == 2
+    said = capsys.readouterr().err
+    assert "--max-length: 32 tokens do not suit this model (doc_stride is 16" in said
+    assert "use the release" not in said
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -1,6 +1,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,20 @@ def test_a_worse_one_is_not_promoted() -> None:
     decision = decide(evidence(classes(70, 100), classes(80, 100)), gate())
     assert decision.verdict == "keep"
     assert "it is no better (-0.1); more than 0 is needed" in decision.reasons
+
+
+def test_rows_that_the_champion_was_trained_on_say_nothing() -> None:
+    """It has the 50 rows that it knows all right, and half of the others; the challenger has 80 of 100."""
+    champion, challenger = classes(75, 100), classes(80, 100, first=20)
+    pair = evidence(challenger, champion)
+    assert decide(pair, gate(confidence=None)).improvement == pytest.approx(0.05)
+    decision = decide(replace(pair, known=np.arange(100) < 50), gate(confidence=None))
+    assert (decision.rows, decision.left_out) == (50, 50)
+    assert (decision.challenger_score, decision.champion_score) == (1.0, 0.5)
+    assert decision.reasons[0] == (
+        "accuracy is 1.0000 on 50 test rows (50 more are left out, since the champion was trained on them or chosen by "
+        "them), against 0.5000 of the champion"
+    )
 
 
 def test_the_improvement_must_exceed_what_the_gate_asks() -> None:

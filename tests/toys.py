@@ -152,7 +152,9 @@ TOYS = {
         perhaps_answered,
     ),
     "relations": Toy(RelationClassification(max_length=16), related),
-    "relations in columns": Toy(RelationClassification(first="from", second="to", max_length=16), placed),
+    "relations in columns": Toy(
+        RelationClassification(first="from", second="to", max_length=16, negative="bad for it"), placed
+    ),
     "masked words": Toy(MaskedLm(max_length=16), written, reachable=6.0),
     "texts from texts": Toy(SequenceToSequence(max_length=16, max_target_length=8), told_again),
     "masked words and a next sentence": Toy(MaskedLm(max_length=20, next_sentence=True), of_two, reachable=10.0),

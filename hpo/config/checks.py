@@ -24,7 +24,7 @@ from hpo.config.syntax import KeyPath, dotted, shown
 from hpo.config.wording import explain, nearest
 from hpo.constraints import Constraint
 from hpo.errors import ConfigError, Problem
-from hpo.objectives import COSTS
+from hpo.objectives import COSTS, mode_of
 from hpo.promotion import PromotionConfig
 from hpo.space import Parameter, SearchSpace
 from hpo.tasks import Task
@@ -125,7 +125,7 @@ def _metric(search: SearchConfig, task: Task, promotion: PromotionConfig | None)
         return
     if search.mode is not None and len(names) > 1:
         yield ("search", "mode"), f"{search.mode}, but each of {len(names)} metrics has its own; remove the line"
-    elif search.mode is not None and search.mode != (better := task.mode_of(names[0])):
+    elif search.mode is not None and search.mode != (better := mode_of(names[0])):
         yield ("search", "mode"), f"{search.mode} looks for the worst {names[0]}; write {better}, or remove the line"
 
 

@@ -30,7 +30,7 @@ from hpo.config.wording import explain
 from hpo.data import DataConfig
 from hpo.errors import ConfigError, Problem
 from hpo.mlflow_client import without_password
-from hpo.objectives import COSTS, Limits, Mode
+from hpo.objectives import Limits, Mode, mode_of
 from hpo.promotion import PromotionConfig
 from hpo.samplers import Sampler, TpeConfig
 from hpo.schedulers import AshaConfig, SchedulerUnion
@@ -247,7 +247,7 @@ class StudyConfig(Section):
         """Every searched metric with its mode, the leading one first."""
         asked = self.search.metric or self.task.default_metric
         names = (asked,) if isinstance(asked, str) else asked
-        modes: dict[str, Mode] = {name: "min" if name in COSTS else self.task.mode_of(name) for name in names}
+        modes = {name: mode_of(name) for name in names}
         return modes if self.search.mode is None else {**modes, names[0]: self.search.mode}
 
     @property
@@ -263,7 +263,7 @@ class StudyConfig(Section):
     def limits(self) -> Limits:
         """What a winner has to keep, by `promotion.limits`."""
         asked = self.promotion.limits if self.promotion else {}
-        return Limits(asked, {name: "min" if name in COSTS else self.task.mode_of(name) for name in asked})
+        return Limits(asked, {name: mode_of(name) for name in asked})
 
     def default_point(self) -> dict[str, Scalar]:
         """The default configuration, for every parameter that varies."""

@@ -6,7 +6,6 @@ the same one at a time. Must not know what encodes.
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpo.data.loading import Splits
+from hpo.durable import sync
 from hpo.encoded import Encoded
 from hpo.errors import ServiceError
 
@@ -78,10 +78,10 @@ def _own_folder(home: Path) -> Iterator[Path]:
         try:
             yield folder
             for part in (folder, *folder.iterdir()):
-                sync_folder(part)
+                sync(part)
             with _unless_there(home):
                 folder.rename(home)
-                sync_folder(home.parent)
+                sync(home.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
@@ -98,12 +98,3 @@ def _unless_there(home: Path) -> Iterator[None]:
     except OSError:
         if not home.is_dir():
             raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` outlast a power failure."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

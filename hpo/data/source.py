@@ -59,7 +59,7 @@ def clean(split: RawSplit, layout: Layout) -> "pa.Table":
     Errors: DataError names the first row that is not what the task needs.
     """
     cleaned = clean_columns(split, layout.all)
-    refuse(split, layout.fault(cleaned))
+    refuse(split, layout.asked_fault(cleaned) or layout.fault(cleaned))
     return cleaned
 
 

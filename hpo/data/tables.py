@@ -8,12 +8,13 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from hpo.columns import Column
+from hpo.columns import Column, Fault
 from hpo.data.files import READERS, read_file
-from hpo.data.source import clean_columns
+from hpo.data.source import clean_columns, refuse
 from hpo.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,16 +26,23 @@ Rows: TypeAlias = Mapping[str, Sequence[Any]]
 Write: TypeAlias = Callable[[Path, Rows], None]
 
 
-def read_rows(path: Path, asked: Sequence[Column]) -> tuple[Rows, "pa.Table"]:
-    """All columns of a file; and, for a task to encode, those that it asks for, checked. Raises DataError."""
+def read_rows(
+    path: Path, asked: Sequence[Column], names: Sequence[str], fault: "Callable[[pa.Table], Fault | None]"
+) -> tuple[Rows, "pa.Table"]:
+    """All columns of a file; and, for a task to encode, those that it asks for, checked. Raises DataError.
+
+    names: what the file calls these columns. fault: what is wrong between them, under the names that the task has.
+    """
     if path.suffix not in READERS:
         raise DataError(f"{path}: {path.suffix or 'no suffix'} is not read; use one of {', '.join(READERS)}")
-    wanted = [column.name for column in asked]
     if path.suffix == ".conll":
-        split = read_file(path, wanted[:1])
+        split = read_file(path, names[:1])
     else:
-        split = read_file(path, list(dict.fromkeys([*(_columns(path) if path.is_file() else []), *wanted])))
-    return split.table.to_pydict(), clean_columns(split, asked)
+        split = read_file(path, list(dict.fromkeys([*(_columns(path) if path.is_file() else []), *names])))
+    there = [replace(column, name=name) for column, name in zip(asked, names, strict=True)]
+    table = clean_columns(split, there).rename_columns([column.name for column in asked])
+    refuse(split, fault(table))
+    return split.table.to_pydict(), table
 
 
 def check_output(path: Path) -> None:

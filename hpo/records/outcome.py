@@ -25,6 +25,10 @@ class Answers:
     metrics: Mapping[str, float] = field(default_factory=dict)
     breakdown: "Breakdown | None" = None
 
+    def of(self, rows: Sequence[int]) -> "Answers":
+        """Of some of the rows alone; without figures over all."""
+        return Answers([self.predictions[row] for row in rows], [self.references[row] for row in rows])
+
 
 class Breakdown(Record):
     """Metrics of the parts of a task, such as the types of entities: a table. Each row begins with the part's name."""
@@ -47,7 +51,8 @@ class Usage(Record):
 class Decision(Record):
     """Whether the challenger becomes champion, and the evidence. reasons: sentences with figures.
 
-    Scores: of `metric` on the `rows` test rows, whose sha256 is `digest`. improvement: of the challenger over the
+    Scores: of `metric` on the `rows` test rows that count; `left_out` more do not, since the champion was trained on
+    them or chosen by them; digest: sha256 of all. improvement: of the challenger over the
     champion, above zero where it is better; None without a champion. low, high: its two-sided interval, of the
     confidence asked or else of 0.95. test: what gave p_value. wins, losses: rows that only the challenger, only the
     champion has right (accuracy). against: the version compared with. seen: the highest version number when it was
@@ -63,6 +68,7 @@ class Decision(Record):
     metric: str = ""
     mode: Literal["min", "max"] = "max"
     rows: int = 0
+    left_out: int = 0
     digest: str | None = None
     test: Literal["mcnemar", "bootstrap"] | None = None
     wins: int | None = None

@@ -67,7 +67,7 @@ class TrialConfig:
     force; progress 0 is before the first step. population: the folder through which trials of a population hand their
     states to each other; None: this one is alone. micro_batch, adapt_micro_batch: the most rows that it may take at a
     time, in its own task and in the stage before, where a whole batch does not fit into memory; what it learns from
-    one batch stays the same.
+    one batch stays the same: recipes that let rows meet (`COUPLES_ROWS`) are left their whole batches.
     """
 
     number: int

@@ -173,14 +173,16 @@ class Registry:
         examples: Sequence[Example],
         tags: Mapping[str, str],
         origin: Origin | None = None,
+        beside: Path | None = None,
     ) -> Version:
         """Log the checkpoint as a model of `run_id`, register it, and give it the alias that it earned.
 
         pipeline: of `transformers`, over that checkpoint (MLflow 3.17 can't read the folder itself with transformers
         5.23); None for a task without one, which this program serves itself. The run may have ended. examples: a few
-        rows as users will send them. The same weights of the same run are registered once: repeating a call that a
-        crash cut short finishes it, by the decision that was stored then whatever is given now, and takes no alias from
-        a later version. Only what was kept by another gate takes the decision that is given.
+        rows as users will send them. beside: a folder whose files go with the model. The same weights of the same run
+        are registered once: repeating a call that a crash cut short finishes it, by the decision that was stored then
+        whatever is given now, and takes no alias from a later version. Only what was kept by another gate takes the
+        decision that is given.
 
         decision: with `seen` and `against` of the `standing` that it was made on (ValueError without). Where the
         version that comes back has `lost_to`, another one was promoted meanwhile: ask for the standing, decide and
@@ -203,7 +205,7 @@ class Registry:
             )
             if there is None:
                 logged = packing.log_model(
-                    self._client, self._uri, name, checkpoint, pipeline, about, run_id, task, labels, examples
+                    self._client, self._uri, name, checkpoint, pipeline, about, run_id, task, labels, examples, beside
                 )
                 self._create_model(name, words.of_model(name, task.usage(labels)))
                 source = self._client.get_logged_model(logged).artifact_location

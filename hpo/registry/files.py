@@ -15,7 +15,8 @@ _AGAIN = "bring its files back, or register the model again"
 
 
 def gather(whole: Path, uri: str) -> Path:
-    """Of a copy of all that MLflow keeps: weights, config, tokenizer and `task.json` in one folder, which is returned.
+    """Of a copy of all that MLflow keeps: weights, config, tokenizer, `task.json` and what was put beside the model, in
+    one folder, which is returned.
 
     Raises ModelError, with `uri` in it, where something is missing or can't be read.
     """
@@ -24,6 +25,8 @@ def gather(whole: Path, uri: str) -> Path:
     for part in sorted((whole / "components").rglob("*")):  # MLflow keeps the tokenizer apart from the weights
         if part.is_file() and model.is_dir():
             part.rename(model / part.name)
+    for part in sorted(whole.glob("*.npy")):
+        part.rename(model / part.name)
     for path in (described, *(model / name for name in _NEEDED)):
         if not path.is_file():
             raise ModelError(f"{uri}: {path.name} is missing among its files; {_AGAIN}")

@@ -55,8 +55,10 @@ def log_model(
     task: Asked,
     labels: Sequence[str],
     examples: Sequence[Example],
+    beside: Path | None = None,
 ) -> str:
-    """The id of a logged model of the run. No run is opened for it, so an ended one stays as it is. about: its card."""
+    """The id of a logged model of the run. No run is opened for it, so an ended one stays as it is. about: its card.
+    beside: a folder whose files are put in the model's."""
     from mlflow.entities import LoggedModelOutput
 
     described = json.loads(task.model_dump_json())
@@ -75,6 +77,8 @@ def log_model(
             _log_served(checkpoint, shared)
         else:
             _log_pipeline(pipeline, task, name, about, shared)
+    if beside is not None:
+        client.log_model_artifacts(model.model_id, str(beside))
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
     client.finalize_logged_model(model.model_id, "READY")
     return str(model.model_id)

@@ -3,40 +3,34 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 from hpo import crash
-from hpo.answering import Model, read_about
+from hpo.answering import Model
 from hpo.config import StudyConfig
 from hpo.encoded import Encoded
-from hpo.errors import ModelError, ServiceError
-from hpo.promotion import Evidence, PromotionConfig, compare, decide
+from hpo.errors import ServiceError
+from hpo.promotion import PromotionConfig, compare
 from hpo.records import (
-    Answers,
     Breakdown,
     Confirmed,
     Decision,
     Difference,
-    Origin,
     Record,
     Review,
     StudyFinished,
     StudySummary,
     TrialRecord,
 )
-from hpo.registry import Example, Registry, Version
 from hpo.runners.machine import cores
+from hpo.study.challenge import Challenge, ask, evidence_of, own_model
 from hpo.study.prepare import Prepared
 from hpo.study.review import Asked, review, untrained
 from hpo.study.trials import has_weights
-from hpo.tracking.provenance import provenance
-from hpo.training import checkpoint, device, inference
+from hpo.training import checkpoint
 
 SAVED = "outcome.json"
-EXAMPLES = 2
 
 
 class Outcome(Record):
@@ -128,16 +122,15 @@ class Finish:
                 against = self._ask(baseline).answers
         decision, version = None, None
         if gate is not None and self.run_id is not None:
-            decision = self._decided(gate, self.run_id, best.checkpoint) or self._decide(answers, best)
-            version = self._register(best, decision, confirmed)
-            while version.lost_to is not None and decision.verdict == "promote":  # another was promoted meanwhile
-                decision = self._decide(answers, best)
-                version = self._register(best, decision, confirmed)
+            challenge = Challenge(self.config, self.prepared, gate, self.run_id, self._say)
+            decision, version = challenge.judge(best, answers, confirmed)
         outcome = asked.model_copy(
             update={
                 "test_best": dict(answers.metrics),
                 "test_baseline": dict(against.metrics) if against else None,
-                "test_gain": compare(self._evidence(answers, against)) if against not in (None, answers) else None,
+                "test_gain": compare(evidence_of(self.config, answers, against))
+                if against not in (None, answers)
+                else None,
                 "breakdown": answers.breakdown,
                 "test_untrained": self._untrained(asked_best, best),
                 "review": self._review(asked_best, best),
@@ -158,23 +151,6 @@ class Finish:
     def _say(self, step: str) -> None:
         self.say(f"          {step}")
 
-    def _decided(self, gate: PromotionConfig, run_id: str, folder: Path) -> Decision | None:
-        """What was decided of these weights before, if it still holds: a crash may have come after deciding.
-
-        By another gate, what was kept is judged again. What was promoted stays: as champion it is nobody's challenger,
-        and what came after it was measured against it.
-        """
-        there = Registry(self.config.tracking.uri).decided(gate.model, run_id, folder)
-        if there is None:
-            return None
-        decision = there[1]
-        if decision.is_under(gate.min_improvement, gate.confidence, gate.limits):
-            return decision
-        if decision.verdict == "keep":
-            return None
-        note = "it was promoted under another gate before; a promotion is not judged again"
-        return decision.model_copy(update={"reasons": (*decision.reasons, note)})
-
     def _review(self, asked: Asked, best: TrialRecord) -> Review:
         self._say("where it is wrong, and which words its answers stand on")
         table = self.prepared.splits.tables["test"].select([column.name for column in self.config.task.asked])
@@ -194,112 +170,7 @@ class Finish:
         assert record.checkpoint is not None
         assert rows is not None
         checkpoint.verify(record.checkpoint)
-        return self._asked(self._own(record.checkpoint), Encoded.load(rows))
-
-    def _own(self, folder: Path) -> Model:
-        """A checkpoint of this study. One of an earlier release says nothing of its task, and nothing was tuned."""
-        if read_about(folder) is None:
-            return Model(folder, self.config.task, self.prepared.labels)
-        return Model.open(folder)
-
-    def _ask_champion(self, folder: Path) -> Answers:
-        """What the champion says on the same rows, as it is served: through its own tokenizer, at its own lengths, with
-        what was tuned for it. ModelError where its task or its classes differ."""
-        champion, task = Model.open(folder), self.config.task
-        if champion.task.type != task.type:
-            raise ModelError(f"its task is {champion.task.type}, not {task.type}")
-        if champion.labels != self.prepared.labels:
-            named = [", ".join(labels) or "none" for labels in (champion.labels, self.prepared.labels)]
-            raise ModelError(f"its classes are {named[0]}, not {named[1]}")
-        ours, theirs = task.layout.all, champion.task.layout.all
-        if [column.kind for column in ours] != [column.kind for column in theirs]:
-            raise ModelError(f"it reads {len(theirs)} columns of other kinds than this study's {len(ours)}")
-        test = self.prepared.splits.tables["test"].select([column.name for column in ours])
-        return self._asked(champion, champion.encode(test.rename_columns([column.name for column in theirs]))).answers
-
-    def _asked(self, model: Model, rows: Encoded) -> Asked:
-        device.cap_threads(cores())
-        model = model.on(self.config.resources.at_hand, abreast=cores())
-        task, labels = model.task, model.labels
-        outputs = model.outputs(rows)
-        predictions, references = task.evidence(outputs, rows, labels, self.config.metric)
-        answers = Answers(
-            predictions=predictions.tolist(),
-            references=references.tolist(),
-            metrics=task.compute_metrics(outputs, rows, labels),
-            breakdown=task.breakdown(outputs, rows, labels),
-        )
-        return Asked(model, rows, outputs, answers)
-
-    def _decide(self, answers: Answers, best: TrialRecord) -> Decision:
-        gate = self.config.promotion
-        assert gate is not None
-        broken = self.config.limits.broken_by(best)
-        registry = Registry(self.config.tracking.uri)
-        champion, obstacle = None, None
-        standing = registry.standing(gate.model)
-        if (present := standing.champion) is not None:
-            self._say(f"the present champion, version {present.number} of {gate.model}, answers them")
-            try:
-                with TemporaryDirectory(prefix="hpo-champion-") as folder:
-                    champion = self._ask_champion(registry.fetch(present, Path(folder)))
-            except ModelError as error:
-                obstacle = f"version {present.number}, the present champion, can't be compared: {error}"
-        if champion is not None and present is not None and champion.references != answers.references:
-            champion, what = None, "its vocabulary is another, so the same texts ask it for something else"
-            obstacle = f"version {present.number}, the present champion, can't be compared: {what}"
-        digests = {record.split: record.digest for record in self.prepared.splits.records}
-        evidence = replace(
-            self._evidence(answers, champion),
-            obstacle=f"promotion.limits is not kept: {', '.join(broken)}" if broken else obstacle,
-            digest=digests.get("test"),
-            against=present.number if present else None,
-            seen=standing.seen,
-        )
-        return decide(evidence, gate)
-
-    def _evidence(self, answers: Answers, against: Answers | None) -> Evidence:
-        metric = self.config.metric
-        return Evidence(answers, against, metric, self.config.mode, self.config.task.plain(metric))
-
-    def _register(self, best: TrialRecord, decision: Decision, confirmed: Confirmed | None) -> Version:
-        gate = self.config.promotion
-        assert gate is not None
-        assert best.checkpoint is not None
-        assert self.run_id is not None
-        self._say(f"registering it as {gate.model} in MLflow")
-        task = self._own(best.checkpoint).task  # with what was tuned
-        return Registry(self.config.tracking.uri).register(
-            gate.model,
-            best.checkpoint,
-            pipeline=inference.pipeline(best.checkpoint, task.pipeline) if task.pipeline else None,
-            decision=decision,
-            run_id=self.run_id,
-            task=task,
-            labels=self.prepared.labels,
-            examples=self._examples(),
-            tags={"hpo.study": self.config.study, "hpo.trial": str(best.number)}
-            | ({"hpo.seed": str(best.replicate)} if best.replicate else {}),
-            origin=Origin(
-                study=self.config.study,
-                trial=best.number,
-                replicate=best.replicate,
-                params=best.final_params,
-                value=best.value,
-                confirmed=confirmed,
-                commit=provenance().get("mlflow.source.git.commit"),
-            ),
-        )
-
-    def _examples(self) -> list[Example]:
-        """Rows as users will send them: a text, a pair for a pipeline, else columns by name."""
-        task = self.config.task
-        names = [column.name for column in task.asked]
-        rows: list[dict[str, Any]] = self.prepared.splits.train.select(names).slice(0, EXAMPLES).to_pylist()
-        if task.pipeline is None and len(names) > 1:
-            return [*rows]
-        texts = [[" ".join(value) if isinstance(value, list) else value for value in row.values()] for row in rows]
-        return [own[0] if len(own) == 1 else (own[0], own[1]) for own in texts]
+        return ask(own_model(record.checkpoint, self.config, self.prepared), Encoded.load(rows), self.config)
 
 
 def _named(record: TrialRecord) -> str:

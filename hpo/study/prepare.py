@@ -15,6 +15,7 @@ from hpo.data.config import DataConfig
 from hpo.data.loading import Splits, load, without_texts
 from hpo.encoded import Encoded
 from hpo.errors import ConfigError, DataError, MissingColumnError, Problem
+from hpo.objectives import mode_of
 from hpo.report.screen import Advance, Screen
 from hpo.space import Params
 from hpo.study.folder import ADAPTED, MODELS, STAGE_DATA, TEACHER, saved_fact
@@ -122,7 +123,7 @@ class Prepared:
             data=rows[config.models[0]].search.resolve(),
             checkpoints=(checkpoints.parent / ADAPTED).resolve(),
             metric=task.default_metric,
-            mode=task.mode_of(task.default_metric),
+            mode=mode_of(task.default_metric),
             models={name: replace(start, data=rows[name].search.resolve()) for name, start in own.models.items()},
             running=None,
             bookmark_seconds=None,

@@ -11,7 +11,7 @@ from typing import Literal
 
 from hpo.failures import Final, judge, shortened
 from hpo.records import Failure, FailureKind, TrialNoted, TrialRecord
-from hpo.training.hyperparameters import ADAPT, Hyperparameters, of_stage, without_stage
+from hpo.training.hyperparameters import ADAPT, COUPLES_ROWS, Hyperparameters, coupling, of_stage, without_stage
 
 Stage = Literal["task", "adapt"]
 
@@ -19,15 +19,14 @@ _WEIGH = (
     "per_device_train_batch_size",
     "rdrop_alpha",
     "adversarial",
-    "supcon_weight",
-    "mixup_alpha",
     "averaging",
     "peft",
     "freeze_embeddings",
     "frozen_layers",
     "bf16",
+    *COUPLES_ROWS,
 )
-"""Hyperparameters that take memory, or spare it."""
+"""Hyperparameters that take memory, spare it, or need whole batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +52,6 @@ class Need:
         heavy = (
             own.rdrop_alpha > 0.0,
             own.adversarial != "none",
-            own.supcon_weight > 0.0,
-            own.mixup_alpha > 0.0,
             own.averaging != "none",
             own.peft == "none",
             not own.freeze_embeddings,
@@ -99,8 +96,9 @@ class Retries:
         """The trial as it goes on, and what there is to say of it; or the reason why it has failed. rows: those that it
         took at a time."""
         stage: Stage = failure.stage or "task"
-        need, before = Need.of(record, stage), rows.adapt if stage == "adapt" else rows.task
-        answer = judge(failure, record.setbacks, batch_of(record, stage), before, self.fitting(need))
+        own, need, before = _trained_with(record, stage), Need.of(record, stage), getattr(rows, stage)
+        batch = own.per_device_train_batch_size
+        answer = judge(failure, record.setbacks, batch, before, self.fitting(need), coupling(own))
         if isinstance(answer, Final):
             return answer.reason
         is_short = failure.kind is FailureKind.OUT_OF_MEMORY
@@ -126,7 +124,7 @@ class Retries:
         return min((rows for known, rows in self.found.items() if need.is_at_least(known)), default=None)
 
     def _begins_with(self, record: TrialRecord, stage: Stage, own: int | None) -> int | None:
-        if not self.found and own is None:
+        if (not self.found and own is None) or coupling(_trained_with(record, stage)) is not None:
             return None
         limits = [limit for limit in (self.fitting(Need.of(record, stage)), own) if limit is not None]
         return min(limits) if limits and min(limits) < batch_of(record, stage) else None

@@ -10,6 +10,7 @@ Numpy, never torch. Importing this room is light: what is heavy is imported by t
     next_sentence.py  the second half of a text, or that of another one
     entities.py     entities of tags, and their metrics
     labelling.py    metrics of many labels a row
+    relations.py    metrics of relations where one class says that there is none
     classes.py      where a classifier goes wrong, and whether its probabilities can be believed
     mistakes.py     the rows that are answered worst, for people to read
     calibration.py  the temperature that mends probabilities

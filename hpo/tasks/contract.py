@@ -8,22 +8,17 @@ of `encoded.ragged["input_ids"].values`.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from pydantic import BaseModel
 
-from hpo.columns import Column, Layout
+from hpo.columns import Column, Layout, Target
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from hpo.encoded import Array, Encoded
     from hpo.records import Breakdown, Mistakes, Usage
-
-Target: TypeAlias = Literal["class", "number", "classes", "span", "masked", "text"]
-"""What the loss compares. class: one of the values of each output, with -100 where none counts. number: the output
-itself. classes: each value by itself, yes or no. span: a first and a last token. masked: the tokens that were masked,
-whose outputs are summed up by row. text: the tokens of another text, which the model writes."""
 
 Score: TypeAlias = "Callable[[Array, Array], float]"
 """(predictions (rows, ...), references (rows, ...)) of `evidence` -> the metric."""
@@ -149,8 +144,6 @@ class TaskContract(Protocol):
 
     @property
     def default_metric(self) -> str: ...
-
-    def mode_of(self, metric: str) -> Literal["min", "max"]: ...
 
     def check_metric(self, metric: str, labels: Sequence[str]) -> None:
         """DataError where `metric` has no meaning for these labels."""

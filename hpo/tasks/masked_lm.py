@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from hpo.columns import Column, Layout
+from hpo.columns import IGNORED, Column, Layout, Target
 from hpo.errors import DataError
 from hpo.tasks import reading
-from hpo.tasks.contract import LABELLED, Answers, Score, Target, Tokenize
+from hpo.tasks.contract import LABELLED, Answers, Score, Tokenize
 from hpo.tasks.next_sentence import UNKNOWN, joined, pairs
 from hpo.tasks.reading import Length, Name
 from hpo.tasks.whole_words import Read, read
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 METRICS = ("perplexity", "accuracy")
 NEXT = "next_sentence_accuracy"
-IGNORED = -100
-"""The label of a token that is not asked for."""
 
 SHARE = 0.15
 """Of the tokens of a row, masked where rows are compared: the same whatever a trial trains with."""
@@ -99,12 +97,6 @@ class MaskedLm(BaseModel):
     def default_metric(self) -> str:
         return "perplexity"
 
-    def mode_of(self, metric: str) -> Literal["min", "max"]:
-        """`min` for perplexity and loss, `max` for the accuracy of masked tokens."""
-        from hpo.tasks import metrics
-
-        return metrics.mode_of(metric)
-
     def check_metric(self, metric: str, labels: Sequence[str]) -> None:
         """There are no labels."""
 
@@ -139,7 +131,8 @@ class MaskedLm(BaseModel):
         drawn = [draw(plain, row, SHARE, zlib.crc32(tokens[row].tobytes())) for row in range(len(plain))]
         masked = Ragged(np.concatenate([own for own, _ in drawn]).astype(np.int32), offsets)
         truth = Ragged(np.concatenate([own for _, own in drawn]), offsets)
-        return Encoded({**ragged, "masked": masked, "labels": truth}, {**plain.flat, "terms": budgets(plain, SHARE)})
+        terms = np.array([(own >= 0).sum() for _, own in drawn], np.int64)
+        return Encoded({**ragged, "masked": masked, "labels": truth}, {**plain.flat, "terms": terms})
 
     def notes(self, encoded: "Encoded") -> tuple[str, ...]:
         found, of = [], f"of {len(encoded):,} texts are"
@@ -234,7 +227,8 @@ class Drawn:
     """Training rows, masked anew at every step. A row at a step is masked in one way, whatever stands beside it, so a
     training that is cut off and goes on sees what it would have seen.
 
-    rows: with their terms by `share`. seed: of the trial. step: set before each one.
+    rows: with their terms by `share`: the budgets, as what is masked is known no sooner than a batch is made. seed: of
+    the trial. step: set before each one.
     """
 
     task: MaskedLm
@@ -283,7 +277,8 @@ def draw(encoded: "Encoded", row: int, share: float, *key: int) -> "tuple[Array,
 
 
 def budgets(encoded: "Encoded", share: float) -> "Array":
-    """(rows,) int64: tokens to mask in each row; a few less are where no word fits into what is left."""
+    """(rows,) int64: tokens to mask in each row. A few less are, where no word fits into what is left; more, where none
+    fits at all and one is masked nevertheless."""
     import numpy as np
 
     words = encoded.ragged["words"]

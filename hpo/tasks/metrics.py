@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,10 +16,6 @@ from hpo.encoded import Array
 
 if TYPE_CHECKING:
     import evaluate
-
-FALLING = frozenset({"loss", "mse", "perplexity"})
-"""The metrics of which less is better."""
-
 
 _is_plain = ContextVar("is_plain", default=False)
 
@@ -32,11 +28,6 @@ def plainly() -> Iterator[None]:
         yield
     finally:
         _is_plain.reset(token)
-
-
-def mode_of(metric: str) -> Literal["min", "max"]:
-    """Whether the search minimises or maximises `metric`."""
-    return "min" if metric in FALLING else "max"
 
 
 def compute(name: str, predictions: Array, references: Array) -> float:

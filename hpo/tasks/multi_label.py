@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hpo.columns import Column, Layout
+from hpo.columns import Column, Layout, Target
 from hpo.errors import DataError
 from hpo.tasks import reading
-from hpo.tasks.contract import ONE_CLASS, Answers, Score, Target, Tokenize
+from hpo.tasks.contract import ONE_CLASS, Answers, Score, Tokenize
 from hpo.tasks.reading import Length, Name
 
 if TYPE_CHECKING:
@@ -92,12 +92,6 @@ class MultiLabel(BaseModel):
     @property
     def default_metric(self) -> str:
         return f"f1_{self.average}"
-
-    def mode_of(self, metric: str) -> Literal["min", "max"]:
-        """`min` for loss, else `max`."""
-        from hpo.tasks import metrics
-
-        return metrics.mode_of(metric)
 
     def check_metric(self, metric: str, labels: Sequence[str]) -> None:
         """All metrics are of any number of labels."""

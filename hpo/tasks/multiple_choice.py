@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hpo.columns import Column, Fault, Layout
+from hpo.columns import Column, Fault, Layout, Target
 from hpo.tasks import reading
-from hpo.tasks.contract import ONE_CLASS, WHOLE_TEXTS, Answers, Score, Target, Tokenize
+from hpo.tasks.contract import ONE_CLASS, WHOLE_TEXTS, Answers, Score, Tokenize
 from hpo.tasks.reading import Length, Name
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ class MultipleChoice(BaseModel):
 
     @property
     def layout(self) -> Layout:
-        return Layout(self.asked, Column(self.label, "class"), fault=self._fault, names=lambda value: (value,))
+        label = Column(self.label, "class")
+        return Layout(self.asked, label, self._asked_fault, self._fault, names=lambda value: (value,))
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -80,12 +81,6 @@ class MultipleChoice(BaseModel):
     @property
     def default_metric(self) -> str:
         return "accuracy"
-
-    def mode_of(self, metric: str) -> Literal["min", "max"]:
-        """`min` for loss, else `max`."""
-        from hpo.tasks import metrics
-
-        return metrics.mode_of(metric)
 
     def check_metric(self, metric: str, labels: Sequence[str]) -> None:
         """There is one metric, of any number of choices."""
@@ -204,12 +199,17 @@ class MultipleChoice(BaseModel):
             return listed
         return [list(row) for row in zip(*(table[name].to_pylist() for name in self.choices), strict=True)]
 
-    def _fault(self, table: "pa.Table") -> Fault | None:
+    def _asked_fault(self, table: "pa.Table") -> Fault | None:
+        """A batch is as wide as its widest row: in others, choices that are not there could be the best."""
         choices = self._choices(table)
         count = len(choices[0])
-        for row, (own, label) in enumerate(zip(choices, table[self.label].to_pylist(), strict=True)):
+        for row, own in enumerate(choices):
             if len(own) != count or count < 2:
                 return row, f"{len(own)} choices, where the first row has {count}; give all rows as many, two at least"
-            if label not in map(str, range(count)):
-                return row, f"the label {label!r} is no number of a choice; write 0 to {count - 1}"
+        return None
+
+    def _fault(self, table: "pa.Table") -> Fault | None:
+        for row, (own, label) in enumerate(zip(self._choices(table), table[self.label].to_pylist(), strict=True)):
+            if label not in map(str, range(len(own))):
+                return row, f"the label {label!r} is no number of a choice; write 0 to {len(own) - 1}"
         return None

@@ -9,12 +9,13 @@ import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hpo.columns import IGNORED
 from hpo.tasks.whole_words import Read
 
 if TYPE_CHECKING:
     from hpo.encoded import Array
 
-FOLLOWS, STRANGER, UNKNOWN = 0, 1, -100
+FOLLOWS, STRANGER, UNKNOWN = 0, 1, IGNORED
 """Classes, as BERT's own head has them; UNKNOWN: a text of one sentence, which has no second half."""
 
 _BETWEEN = re.compile(r"(?<=[.!?])[\"')\]]*(\s+)|(\s*\n\s*)")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hpo.columns import Column, Fault, Layout
+from hpo.columns import Column, Fault, Layout, Target
 from hpo.tasks import reading
-from hpo.tasks.contract import ONE_CLASS, WHOLE_TEXTS, Answers, Score, Target, Tokenize
+from hpo.tasks.contract import ONE_CLASS, WHOLE_TEXTS, Answers, Score, Tokenize
 from hpo.tasks.reading import Name
 
 if TYPE_CHECKING:
@@ -102,12 +102,6 @@ class QuestionAnswering(BaseModel):
     @property
     def default_metric(self) -> str:
         return "f1"
-
-    def mode_of(self, metric: str) -> Literal["min", "max"]:
-        """`min` for loss, else `max`."""
-        from hpo.tasks import metrics
-
-        return metrics.mode_of(metric)
 
     def check_metric(self, metric: str, labels: Sequence[str]) -> None:
         """There are no labels."""

@@ -1,5 +1,6 @@
 """What tasks share: types of their fields, texts to padded batches, class names, probabilities. Must not know tasks."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -73,11 +74,13 @@ def refuse_strangers(column: str, found: Iterable[str], labels: Sequence[str]) -
 
 
 def sorted_names(names: Iterable[str]) -> list[str]:
-    """Numbers by size where all are numbers, else by name."""
+    """Numbers by size where all are finite ones, else by name: nothing is before or behind a NaN."""
+    by_name = sorted(names)
     try:
-        return sorted(names, key=lambda name: (float(name), name))
+        sizes = {name: float(name) for name in by_name}
     except ValueError:
-        return sorted(names)
+        return by_name
+    return sorted(by_name, key=sizes.__getitem__) if all(map(math.isfinite, sizes.values())) else by_name
 
 
 def class_answers(predictions: "Array", outputs: "Array", labels: Sequence[str], *, all_scores: bool) -> Answers:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hpo.columns import Column, Fault, Layout
+from hpo.columns import Column, Fault, Layout, Target
+from hpo.errors import DataError
 from hpo.tasks import reading
-from hpo.tasks.contract import WHOLE_TEXTS, Answers, Score, Target, Tokenize
+from hpo.tasks.contract import WHOLE_TEXTS, Answers, Score, Tokenize
 from hpo.tasks.reading import Length, Name
 from hpo.tasks.sequence_classification import SequenceClassification
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
 """Tokens of the model."""
 
+POSITIVE = ("f1_micro_positive", "f1_macro_positive")
+"""Metrics of what is not `negative`, see `relations`."""
+
 WRITTEN = ("<e1>", "</e1>", "<e2>", "</e2>")
 """In a user's text, as SemEval-2010 task 8 has them."""
 
@@ -34,7 +38,8 @@ class RelationClassification(BaseModel):
 
     text: a column of texts with <e1>, </e1>, <e2> and </e2> in each; or without, and then first and second name columns
     with the first character of an entity and the one behind its last, [0, 3]. labels: the classes in the order of their
-    ids. max_length: tokens, markers, [CLS] and [SEP] included.
+    ids. max_length: tokens, markers, [CLS] and [SEP] included. negative: the class that says that there is no relation
+    (`Other`, `no_relation`), which f1_micro_positive and f1_macro_positive leave out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +56,7 @@ class RelationClassification(BaseModel):
     label: Name = "label"
     max_length: Length = 128
     labels: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    negative: Name | None = None
 
     @model_validator(mode="after")
     def _columns_differ(self) -> Self:
@@ -81,26 +87,27 @@ class RelationClassification(BaseModel):
 
     @property
     def layout(self) -> Layout:
-        return Layout(self.asked, Column(self.label, "class"), fault=self._fault, names=lambda value: (value,))
+        return Layout(self.asked, Column(self.label, "class"), self._asked_fault, names=lambda value: (value,))
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        return self._classes.metric_names
+        return (*self._classes.metric_names, *(POSITIVE if self.negative else ()))
 
     @property
     def default_metric(self) -> str:
-        return "f1_macro"
-
-    def mode_of(self, metric: str) -> Literal["min", "max"]:
-        """`min` for loss, else `max`."""
-        return self._classes.mode_of(metric)
+        return "f1_macro_positive" if self.negative else "f1_macro"
 
     def check_metric(self, metric: str, labels: Sequence[str]) -> None:
         """DataError where `metric` has no meaning for so many classes."""
         self._classes.check_metric(metric, labels)
 
     def label_names(self, train: "pa.Table") -> tuple[str, ...]:
-        return self._classes.label_names(train)
+        labels = self._classes.label_names(train)
+        if self.negative is not None and self.negative not in labels:
+            raise DataError(
+                f"task.negative: {self.negative} is not among the classes {', '.join(labels)}; name one of them"
+            )
+        return labels
 
     def head_config(self, labels: Sequence[str]) -> dict[str, Any]:
         return self._classes.head_config(labels)
@@ -136,17 +143,38 @@ class RelationClassification(BaseModel):
         """Rows stay what they are."""
 
     def compute_metrics(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> dict[str, float]:
-        """As for a classification. outputs: (rows, classes)."""
-        return self._classes.compute_metrics(outputs, encoded, labels)
+        """As for a classification, and those of `relations` where a class is `negative`. outputs: (rows, classes)."""
+        import numpy as np
+
+        from hpo.tasks import metrics, relations
+
+        found = self._classes.compute_metrics(outputs, encoded, labels)
+        if self.negative is None:
+            return found
+        if not np.isfinite(outputs).all():
+            return found | dict.fromkeys(POSITIVE, float("nan"))
+        return found | metrics.together(
+            relations.figures, "[int64]", *self.evidence(outputs, encoded, labels, POSITIVE[0])
+        )
 
     def evidence(
         self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], metric: str
     ) -> "tuple[Array, Array]":
-        """(rows,) each: class ids."""
-        return self._classes.evidence(outputs, encoded, labels, metric)
+        """(rows,) each: class ids; or (rows, 2), answers as `relations` has them."""
+        said, true = self._classes.evidence(outputs, encoded, labels, metric)
+        if metric not in POSITIVE or self.negative is None:
+            return said, true
+        from hpo.tasks import relations
+
+        return (
+            relations.as_answers(said, labels, self.negative),
+            relations.as_answers(true, labels, self.negative),
+        )
 
     def plain(self, metric: str) -> Score:
-        return self._classes.plain(metric)
+        from hpo.tasks import relations
+
+        return relations.PLAIN[metric] if metric in POSITIVE else self._classes.plain(metric)
 
     def breakdown(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str]) -> "Breakdown | None":
         return self._classes.breakdown(outputs, encoded, labels)
@@ -190,7 +218,7 @@ class RelationClassification(BaseModel):
         places = zip(table[self.first].to_pylist(), table[self.second].to_pylist(), strict=True)
         return [(text, [tuple(own) for own in both]) for text, both in zip(texts, places, strict=True)]
 
-    def _fault(self, table: "pa.Table") -> Fault | None:
+    def _asked_fault(self, table: "pa.Table") -> Fault | None:
         for row, (text, spans) in enumerate(self._read(table)):
             if len(spans) != 2:
                 return row, (

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hpo.columns import Column, Layout
+from hpo.columns import Column, Layout, Target
 from hpo.errors import DataError
 from hpo.tasks import long_texts, reading
-from hpo.tasks.contract import ONE_CLASS, Answers, Score, Target, Tokenize
+from hpo.tasks.contract import ONE_CLASS, Answers, Score, Tokenize
 from hpo.tasks.long_texts import Truncation
 from hpo.tasks.reading import Length, Name
 
@@ -125,12 +125,6 @@ class SequenceClassification(BaseModel):
     @property
     def default_metric(self) -> str:
         return "pearson" if self.problem_type == "regression" else "accuracy"
-
-    def mode_of(self, metric: str) -> Literal["min", "max"]:
-        """`min` for mse and loss, else `max`."""
-        from hpo.tasks import metrics
-
-        return metrics.mode_of(metric)
 
     def check_metric(self, metric: str, labels: Sequence[str]) -> None:
         """DataError where `metric` has no meaning for so many classes."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hpo.columns import Column, Layout
+from hpo.columns import IGNORED, Column, Layout, Target
 from hpo.tasks import reading
-from hpo.tasks.contract import LABELLED, Answers, Score, Target, Tokenize
+from hpo.tasks.contract import LABELLED, Answers, Score, Tokenize
 from hpo.tasks.reading import Length, Name
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from hpo.records import Breakdown, Mistakes, Usage
 
 METRICS = ("rougeL", "rouge1", "rouge2", "sacrebleu")
-IGNORED = -100
-"""The label of a place behind the end of a text."""
 
 _WHOLE_TRAINING = frozenset({"averaging", "early_stopping_patience", "ema_decay", "swa_start"})
 """Recipes that ask nothing of a model or of labels."""
@@ -88,12 +86,6 @@ class SequenceToSequence(BaseModel):
     @property
     def default_metric(self) -> str:
         return METRICS[0]
-
-    def mode_of(self, metric: str) -> Literal["min", "max"]:
-        """`min` for loss, else `max`."""
-        from hpo.tasks import metrics
-
-        return metrics.mode_of(metric)
 
     def check_metric(self, metric: str, labels: Sequence[str]) -> None:
         """There are no labels."""

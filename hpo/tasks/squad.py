@@ -98,9 +98,14 @@ def best_answer(windows: Sequence[tuple[Array, Array, Array]], longest: int, *, 
 def best_threshold(margins: Array, with_answer: Array, without: Array) -> float:
     """By how much no answer must score above the best answer to be preferred, for the best mean score.
 
-    margins: (rows,), no answer's score minus the best answer's. with_answer, without: (rows,), what a row scores if the
-    answer is given, and if none is. Rows above the threshold give none.
+    margins: (rows,), no answer's score minus the best answer's; infinite where a row has no candidate, which gives none
+    whatever is chosen. with_answer, without: (rows,), what a row scores if the answer is given, and if none is. Rows
+    above the threshold give none. Finite; 0 where no row has a candidate.
     """
+    chosen = np.isfinite(margins)
+    if not chosen.any():
+        return 0.0
+    margins, with_answer, without = margins[chosen], with_answer[chosen], without[chosen]
     order = np.argsort(margins, kind="stable")
     gained = np.concatenate([[0.0], np.cumsum((with_answer - without)[order])])
     ends = np.concatenate([[True], np.diff(margins[order]) > 0, [True]])

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hpo.columns import Column, Fault, Layout
+from hpo.columns import IGNORED, Column, Fault, Layout, Target
 from hpo.errors import DataError
 from hpo.tasks import reading
-from hpo.tasks.contract import ONE_CLASS, WHOLE_TEXTS, Answers, Score, Target, Tokenize
+from hpo.tasks.contract import ONE_CLASS, WHOLE_TEXTS, Answers, Score, Tokenize
 from hpo.tasks.entities import OUTSIDE, Counts, as_iob2, by_type, count, entities, figures, is_prefixed, type_of
 from hpo.tasks.reading import Length, Name
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from hpo.records import Breakdown, Mistakes, Usage
 
 METRICS = ("f1", "precision", "recall", "accuracy")
-IGNORED = -100
-"""The label of a token that does not begin a word."""
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -89,12 +87,6 @@ class TokenClassification(BaseModel):
     @property
     def default_metric(self) -> str:
         return "f1"
-
-    def mode_of(self, metric: str) -> Literal["min", "max"]:
-        """`min` for loss, else `max`."""
-        from hpo.tasks import metrics
-
-        return metrics.mode_of(metric)
 
     def check_metric(self, metric: str, labels: Sequence[str]) -> None:
         """All metrics are of any number of types."""
@@ -239,9 +231,10 @@ class TokenClassification(BaseModel):
     def predict(self, outputs: "Array", encoded: "Encoded", labels: Sequence[str], *, all_scores: bool) -> Answers:
         """prediction: entities as {type, text, start, end, score}, with the first character and the one behind the
         last, of the text or of the words with blanks between; the score is the mean probability of the tags.
-        predicted_tags: one a word, in IOB2; with `all_scores` tag_scores: their probabilities."""
+        predicted_tags: one a word, in IOB2; with `all_scores` tag_scores: their probabilities, 0 for words that were
+        cut off."""
         tags = self._said(outputs, encoded, labels)
-        scores = self._by_word(reading.softmax(outputs).max(axis=-1), encoded, 1.0)
+        scores = self._by_word(reading.softmax(outputs).max(axis=-1), encoded, 0.0)
         found: list[list[dict[str, Any]]] = []
         for row, own in enumerate(tags):
             text = encoded.ragged["texts"].text(row)

@@ -11,7 +11,11 @@ Choose = Callable[[int], Array]
 """Epoch, from 0 -> the numbers of its rows, as many in each."""
 
 _POOL = 50
-"""Batches' worth of rows that are sorted by length together: near 1.05 tokens paid for one used, order still random."""
+"""The most batches' worth of rows that are sorted by length together: near 1.05 tokens paid for one used."""
+
+_POOLS = 4
+"""The least pools of an epoch, so that few rows are mixed, too: in one pool the same rows share a batch in every epoch,
+whatever the seed. Both as in transformers' `get_length_grouped_indices`."""
 
 
 def length_grouped(lengths: Array, batch_size: int, *, seed: int, epoch: int) -> list[Array]:
@@ -19,8 +23,9 @@ def length_grouped(lengths: Array, batch_size: int, *, seed: int, epoch: int) ->
     draw = np.random.default_rng((seed, epoch))
     order = draw.permutation(len(lengths))
     batches: list[Array] = []
-    for start in range(0, len(order), _POOL * batch_size):
-        pool = order[start : start + _POOL * batch_size]
+    size = batch_size * max(1, min(_POOL, len(order) // (_POOLS * batch_size)))
+    for start in range(0, len(order), size):
+        pool = order[start : start + size]
         pool = pool[np.argsort(lengths[pool], kind="stable")]
         batches += [pool[place : place + batch_size] for place in range(0, len(pool), batch_size)]
     return [batches[place] for place in draw.permutation(len(batches))]

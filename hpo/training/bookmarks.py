@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hpo.durable import sync
 from hpo.errors import DamagedBookmarkError
 from hpo.records import Record, Report, TrialConfig
 from hpo.space import Scalar
@@ -80,9 +81,11 @@ class Bookmark(Record):
     sha256: str = ""
 
 
-def digest_of(config: TrialConfig) -> str:
-    """Of what makes two trainings the same; how many rows they take at a time is not among it."""
+def digest_of(config: TrialConfig, labels: Sequence[str]) -> str:
+    """Of what makes two trainings the same; how many rows they take at a time is not among it. labels: in the order of
+    their ids."""
     parts = {
+        "labels": [*labels],
         "trial": config.name,
         "params": dict(config.params),
         "seeds": [config.seeds.init, config.seeds.order],
@@ -112,7 +115,7 @@ class Bookmarks:
             if shutil.disk_usage(self.folder).free < size + spare + ROOM:
                 return False
             save(temporary)
-            _sync(temporary)
+            sync(temporary)
             mark = mark.model_copy(update={"file": data.name, "sha256": sha256(temporary)})
             temporary.rename(data)
             self._put(name, mark)
@@ -187,7 +190,7 @@ class Bookmarks:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.rename(self._manifest(name))
-            _sync(self.folder)
+            sync(self.folder)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -216,11 +219,3 @@ class Pulse:
         with suppress(OSError):  # a full disk is no reason to end a trial
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.touch()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo import crash
+from hpo.durable import sync
 from hpo.errors import ModelError
 from hpo.records import Record, Seeds
 from hpo.space import Scalar
@@ -86,12 +87,12 @@ def write(
         )
         (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
         for path in temporary.iterdir():
-            _fsync(path)
-        _fsync(temporary)
+            sync(path)
+        sync(temporary)
         crash.at("checkpoint-rename")
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
-        _fsync(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
@@ -146,11 +147,3 @@ def read_manifest(folder: Path) -> Manifest:
         raise ModelError(
             f"checkpoint {folder}: its {MANIFEST} can't be read ({type(error).__name__}); {_REMEDY}"
         ) from error
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpo.durable import sync
 from hpo.errors import TrialError
 from hpo.records import Exploit
 from hpo.space import Scalar
@@ -50,9 +51,9 @@ class Exchange:
                     "make room, or lower search.scheduler.max_sources or intervals"
                 )
             yield temporary
-            _sync(temporary)
+            sync(temporary)
             temporary.rename(place)
-            _sync(self.folder)
+            sync(self.folder)
         except OSError as error:
             raise TrialError(f"the trial's state can't be written ({error}); look at the disk") from error
         finally:
@@ -120,11 +121,3 @@ def _name(number: int, level: float) -> str:
 
 def _scalars(values: Mapping[str, object]) -> dict[str, Scalar]:
     return {name: value for name, value in values.items() if isinstance(value, bool | int | float | str)}
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -17,6 +17,7 @@ from torch.func import functional_call
 
 from hpo.encoded import Array
 from hpo.training import device, masks
+from hpo.training.model import dropout_of
 from hpo.training.resident import Resident
 
 if TYPE_CHECKING:
@@ -293,8 +294,7 @@ class Captured:
         optimizer = self._training.optimizer
         state = tuple(value.data_ptr() for part in self._trained for value in optimizer.state.get(part, {}).values())
         decays = tuple(group["weight_decay"] for group in optimizer.param_groups)
-        modules = self._training.model.modules()
-        dropouts = tuple(module.p for module in modules if isinstance(module, nn.Dropout))
+        dropouts = tuple(map(dropout_of, self._training.model.modules()))
         return (tuple(part.data_ptr() for part in self._trained), state, decays, dropouts, self._training.clip)
 
 

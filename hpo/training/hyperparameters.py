@@ -94,6 +94,9 @@ RECIPES: dict[str, str | int | float | bool] = {
 }
 """The hyperparameters that switch a recipe on, each with the value that leaves it off (see `recipes`)."""
 
+COUPLES_ROWS = ("mixup_alpha", "supcon_weight")
+"""Those of recipes that let the rows of a batch meet: with fewer rows at a time they would learn something else."""
+
 NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "focal_gamma": ("loss", ("focal",)),
     "lora_r": ("peft", ("lora",)),
@@ -120,6 +123,11 @@ EXCLUDES = (
 
 ADAPT = "adapt_"
 """Before the names of hyperparameters of the stage `adapt`."""
+
+
+def coupling(hyper: Hyperparameters) -> str | None:
+    """The recipe that needs whole batches, by its hyperparameter."""
+    return next((name for name in COUPLES_ROWS if getattr(hyper, name) != RECIPES[name]), None)
 
 
 def without_stage(params: Mapping[str, Any]) -> dict[str, Any]:

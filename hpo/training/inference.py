@@ -1,6 +1,5 @@
 """Forward passes without gradients: logits for every row of a split, in the order of the rows."""
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,7 @@ from torch import nn
 from hpo.encoded import Array, Encoded
 from hpo.errors import ModelError
 from hpo.training import batches, device, masked, seq2seq
-from hpo.training.pretrained import FORBIDDEN, load_tokenizer, quiet
+from hpo.training.pretrained import load_tokenizer, quiet, refuse_foreign_code
 
 EVAL_TOKENS = 1_024
 """Padded tokens a batch on a CPU: enough to fill its units, and activations stay in its caches (8,192 took 1.3 times as
@@ -129,7 +128,7 @@ def load(folder: Path, head: str, where: torch.device) -> nn.Module:
     from safetensors import SafetensorError
 
     quiet()
-    _refuse_foreign_code(folder)
+    refuse_foreign_code(folder)
     try:
         model: nn.Module = getattr(transformers, head).from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
@@ -153,18 +152,6 @@ def untrained(folder: Path, head: str, settings: Mapping[str, Any], seed: int, w
     from hpo.training.model import Starting
 
     return Starting(folder, head, settings).build(Hyperparameters(), seed).to(where).eval()
-
-
-def _refuse_foreign_code(folder: Path) -> None:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # transformers says it better
-        return
-    for key in FORBIDDEN:
-        if key in config:
-            raise ModelError(
-                f"{folder}: its config.json has the key {key}, which runs code from elsewhere; name another"
-            )
 
 
 def pipeline(folder: Path, pipeline_task: str) -> object:

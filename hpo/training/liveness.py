@@ -59,7 +59,8 @@ def _learning_rate(training: "Training") -> float:
 
 
 def _layerwise_decay(training: "Training") -> float | None:
-    """The ratio of the rates of neighbouring depths, from the groups that hold the parameters."""
+    """The ratio of the rates of neighbouring depths, from the groups that hold the parameters. Where all but the head
+    is frozen there is none, and 1, which changes no rate, is as good as held."""
     depth = depths(training.model)
     rates: dict[int, float] = {}
     group_of = {id(part): group for group in training.optimizer.param_groups for part in group["params"]}
@@ -67,7 +68,7 @@ def _layerwise_decay(training: "Training") -> float | None:
         if id(parameter) in group_of:
             rates[depth[name]] = float(group_of[id(parameter)]["initial_lr"])
     if len(rates) < 2:
-        return None  # all but the head is frozen: there is nothing to decay to
+        return 1.0 if training.hyper.layerwise_lr_decay == 1.0 else None
     top, next_to_it = sorted(rates)[-1], sorted(rates)[-2]
     return float((rates[next_to_it] / rates[top]) ** (1 / (top - next_to_it)))
 

@@ -250,7 +250,8 @@ def stepper(training: Training) -> graphs.Stepper:
 
 
 def _backward(training: Training, rows: Array, terms_of_step: int) -> torch.Tensor:
-    """Gradients of one micro-batch; returns its share of the step's mean loss, detached."""
+    """Gradients of one micro-batch; returns its share of the step's mean loss, detached, without what recipes make of
+    it: so trials can be compared."""
     inputs = inference.to_tensors(training.collate(training.train, rows), training.where)
     passing = Pass(training, rows, inputs, inputs.pop("labels"), terms_of_step)
     active = [recipe for recipe in training.recipes if recipe.in_step]
@@ -258,10 +259,10 @@ def _backward(training: Training, rows: Array, terms_of_step: int) -> torch.Tens
         recipe.inputs(passing)
     outputs = passing.outputs()
     share = passing.share(outputs)
+    found = share.detach()
     for recipe in active:
         share = recipe.loss(passing, outputs, share)
     share.backward()  # type: ignore[no-untyped-call]
-    found = share.detach()
     for recipe in active:
         recipe.after_backward(passing)
     return found

@@ -1,23 +1,18 @@
 """Losses: outputs and labels in, one number a term out. A term is a row, a token, or a label of a row."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar
 
 import torch
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from hpo.columns import Target
 from hpo.training import masked
 from hpo.training.hyperparameters import Hyperparameters
 
-IGNORED = -100
-"""The label of an output that counts for nothing."""
-
 _TINY = 1e-6
 """Below it the power's gradient overflows where gamma is below 1."""
-
-Target: TypeAlias = Literal["class", "number", "classes", "span", "masked", "text"]
-"""What labels are; the tasks say which, and mean the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from hpo.columns import IGNORED
+
 HEADS = ("AutoModelForMaskedLM", "AutoModelForPreTraining")
 """Of the second kind are those that also say whether the second of two sentences follows the first."""
-
-IGNORED = -100
 
 PLACES = "places"
 """The input that says where: (masked tokens,), numbers among all tokens of the block, row by row."""

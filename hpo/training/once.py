@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hpo.durable import sync
+
 
 def made_once(home: Path, make: Callable[[Path], Path], wait: Callable[[], None]) -> Path:
     """`home`, made where it is not there. make: fills a temporary folder, and names the part of it that becomes `home`.
@@ -36,7 +38,7 @@ def _make(home: Path, make: Callable[[Path], Path]) -> None:
         except OSError:
             if not home.is_dir():
                 raise
-        _sync(home.parent)
+        sync(home.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -53,11 +55,3 @@ def _lock(path: Path) -> Iterator[bool]:
         except OSError:  # no locks here
             pass
         yield True
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

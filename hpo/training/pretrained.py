@@ -52,7 +52,7 @@ def fetch(name: str, *, revision: str | None = None, base: Path = Path()) -> Pre
         source = str(folder)
     else:
         folder, source = _from_hub(name, revision)
-    _refuse_foreign_code(folder)
+    refuse_foreign_code(folder, "model.name: ")
     weights = folder / "model.safetensors"
     if not weights.is_file():
         pickles = sorted(path.name for path in folder.glob("*.bin"))
@@ -261,17 +261,19 @@ def _from_hub(name: str, revision: str | None) -> tuple[Path, str]:
     return folder, f"{name}@{folder.name} (Hugging Face Hub)"
 
 
-def _refuse_foreign_code(folder: Path) -> None:
+def refuse_foreign_code(folder: Path, asked_by: str = "") -> None:
+    """ModelError where a model's configuration is not there, no JSON, or names code from elsewhere. asked_by: what the
+    message begins with."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"model.name: {folder} has no config.json; name a folder made by `save_pretrained`") from None
+        raise ModelError(f"{asked_by}{folder} has no config.json; name a folder made by `save_pretrained`") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"model.name: {path} is not JSON ({error}); save the model again") from error
+        raise ModelError(f"{asked_by}{path} is not JSON ({error}); save the model again") from error
     for key in FORBIDDEN:
         if key in config:
-            raise ModelError(f"model.name: {path} has the key {key}, which runs code from elsewhere; use another model")
+            raise ModelError(f"{asked_by}{path} has the key {key}, which runs code from elsewhere; use another model")
 
 
 def _first_line(error: BaseException) -> str:

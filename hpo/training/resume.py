@@ -4,7 +4,7 @@ Owns how a training becomes tensors and a bookmark, how often, and the way back.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,11 +110,12 @@ class Tensors:
 class Keeper:
     """Keeps one trial: shows that it is alive, and writes a bookmark every so often.
 
-    every: seconds between two bookmarks, the first one not before; None: no bookmarks. elapsed: seconds that the trial
-    had taken when it was cut off. notes: what the next report has to say.
+    labels: the task's, in the order of their ids. every: seconds between two bookmarks, the first one not before; None:
+    no bookmarks. elapsed: seconds that the trial had taken when it was cut off. notes: what the next report has to say.
     """
 
     config: TrialConfig
+    labels: Sequence[str]
     marks: Bookmarks | None
     every: float | None
     pulse: Pulse
@@ -140,7 +141,7 @@ class Keeper:
         if self.marks is None:
             return None, []
         try:
-            found = self.marks.read(self.config.name, digest_of(self.config))
+            found = self.marks.read(self.config.name, digest_of(self.config, self.labels))
             if found is None:
                 return None, []
             mark, file = found
@@ -177,7 +178,7 @@ class Keeper:
         best = self.best
         tensors = Tensors.of(training, progress, best.weights if best else {})
         mark = Bookmark(
-            of=digest_of(self.config),
+            of=digest_of(self.config, self.labels),
             step=progress.step,
             seen=progress.seen,
             seconds=progress.seconds,

@@ -123,8 +123,6 @@ def test_what_a_large_model_needs_does_not_bind_a_small_one() -> None:
     [
         {"rdrop_alpha": 1.0},
         {"adversarial": "fgm"},
-        {"supcon_weight": 0.1},
-        {"mixup_alpha": 0.2},
         {"averaging": "ema"},
         {"bf16": False},
     ],
@@ -139,6 +137,23 @@ def test_what_is_too_much_for_a_plain_trial_is_too_much_for_a_heavier_one_and_no
     own = Retries()
     own.judge(plain, short("task"), Rows())
     assert own.rows(heavy) == Rows(task=16)
+
+
+@pytest.mark.parametrize("coupling", [{"supcon_weight": 0.1}, {"mixup_alpha": 0.2}])
+def test_a_trial_whose_rows_meet_is_not_given_fewer_at_a_time(coupling: dict[str, Scalar]) -> None:
+    """It would learn something else, and its score be that of other hyperparameters."""
+    own = Retries()
+    own.judge(record(), short("task"), Rows())
+    coupled = record(1, **coupling)
+    assert own.rows(record(2)) == Rows(task=16)
+    assert own.rows(coupled) == own.rows(coupled.model_copy(update={"micro_batch": 4})) == Rows()
+    (name,) = coupling
+    assert own.judge(coupled, short("task"), Rows()) == (
+        f"out of memory with 32 rows at a time, which {name} needs together; lower per_device_train_batch_size "
+        "(no memory)"
+    )
+    params = {**coupling, "adapt_per_device_train_batch_size": 64}
+    assert not isinstance(own.judge(record(3, **params), short("adapt"), Rows()), str)  # where they never meet
 
 
 @pytest.mark.parametrize("lighter", [{"peft": "lora"}, {"frozen_layers": 2}, {"freeze_embeddings": True}])

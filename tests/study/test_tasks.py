@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -99,6 +99,11 @@ def champion(study: Study) -> Outcome:
     return study.judge(study.train(1, WARM))
 
 
+@pytest.fixture(scope="module")
+def rival(study: Study) -> TrialRecord:
+    return study.train(2, COLD)
+
+
 @pytest.fixture(autouse=True)
 def forget_the_address() -> Iterator[None]:
     yield
@@ -187,13 +192,37 @@ def test_some_answers_are_explained_where_they_stand_on_one_output(study: Study,
             assert max(own.pieces, key=lambda piece: abs(piece.weight)).text in ("good", "bad")
 
 
-def test_an_untrained_rival_is_kept_out_by_a_test_on_the_same_rows(study: Study, champion: Outcome) -> None:
-    outcome = study.judge(study.train(2, COLD))
+def test_an_untrained_rival_is_kept_out_by_a_test_on_the_same_rows(
+    study: Study, champion: Outcome, rival: TrialRecord
+) -> None:
+    outcome = study.judge(rival)
     assert outcome.decision is not None
     assert outcome.decision.verdict == "keep", outcome.decision.reasons
     assert outcome.decision.champion_score == pytest.approx(champion.decision.challenger_score)
     assert outcome.decision.p_value is not None
     assert outcome.decision.p_value > 0.5
+
+
+def test_test_rows_that_the_champion_was_trained_on_are_left_out(
+    study: Study, champion: Outcome, rival: TrialRecord
+) -> None:
+    new = [json.loads(line) for line in (study.folder / "test.jsonl").read_text().splitlines()[:40]]
+    known = [json.loads(line) for line in (study.folder / "train.jsonl").read_text().splitlines()[:30]]
+    (study.folder / "mixed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*new, *known]))
+    (study.folder / "rest.jsonl").write_text("".join((study.folder / "train.jsonl").read_text().splitlines(True)[30:]))
+    changes = [
+        "study=other",
+        f"data.files.test={study.folder}/mixed.jsonl",
+        f"data.files.train={study.folder}/rest.jsonl",
+    ]
+    config = load(study.folder / "toy.yaml", changes)
+    with open_screen(io.StringIO()) as screen:
+        other = replace(study, config=config, prepared=prepare(config, screen))
+    outcome = other.judge(rival)
+    assert outcome.decision is not None
+    assert outcome.decision.left_out >= 1, outcome.decision.reasons
+    assert outcome.decision.rows + outcome.decision.left_out == 70
+    assert "more are left out, since the champion was trained on them" in outcome.decision.reasons[0]
 
 
 def test_the_champion_answers_a_file_and_a_server_says_the_same(study: Study, champion: Outcome) -> None:

@@ -16,7 +16,7 @@ from hpo.answering import Model
 from hpo.columns import Layout
 from hpo.data.source import RawSplit, clean, clean_columns
 from hpo.encoded import Encoded
-from hpo.objectives import bounds_of
+from hpo.objectives import bounds_of, mode_of
 from hpo.promotion import Evidence, PromotionConfig, decide
 from hpo.records import Answers, Seeds, TrialConfig, Usage
 from hpo.tasks import (
@@ -116,7 +116,6 @@ def test_a_task_comes_back_from_json(toy: Toy) -> None:
 def test_what_a_task_says_of_itself_fits_together(toy: Toy) -> None:
     task = toy.task
     assert task.default_metric in task.metric_names
-    assert task.mode_of("loss") == "min"
     assert isinstance(task.layout, Layout)
     assert [column.name for column in task.asked] == [column.name for column in task.layout.inputs]
     assert task.inert <= set(Hyperparameters.model_fields)
@@ -285,7 +284,7 @@ def test_a_task_learns_and_its_checkpoint_answers(toy: Toy, tokenizer: Tokenizer
     labels = toy.task.label_names(train)
     for split, table in (("train", train), ("validation", rows_of(toy, 60, seed=1))):
         toy.task.encode(table, labels, tokenizer).save(tmp_path / f"{split}.arrow")
-    mode = toy.task.mode_of(toy.task.default_metric)
+    mode = mode_of(toy.task.default_metric)
     objective = TrialObjective(
         model=model,
         task=toy.task,

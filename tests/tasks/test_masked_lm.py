@@ -7,11 +7,12 @@ import pytest
 from encoders import word_pieces
 from toys import TOYS
 
+from hpo.columns import IGNORED
 from hpo.encoded import Encoded
 from hpo.errors import DeadParameterError
 from hpo.records import Report, Seeds, TrialConfig
 from hpo.tasks import MaskedLm
-from hpo.tasks.masked_lm import IGNORED, Drawn, budgets, draw
+from hpo.tasks.masked_lm import SHARE, Drawn, budgets, draw
 from hpo.training import liveness
 from hpo.training.pretrained import Tokenizer, load_tokenizer
 from hpo.trial import TrialObjective
@@ -35,6 +36,14 @@ def test_words_are_masked_whole_and_as_many_as_the_share_asks_for() -> None:
         assert 1 <= (truth >= 0).sum() <= budgets(rows, 0.3)[0] or len(masked) == 1
     assert budgets(rows, 0.3).tolist()[1:] == [1, 0]
     assert (draw(rows, 2, 0.3, 1)[1] == IGNORED).all()
+
+
+def test_rows_that_are_compared_give_as_many_terms_as_they_have_masked_tokens() -> None:
+    """Not as many as were to be masked: a long word does not fit into the budget, and one is masked nevertheless."""
+    rows = encoded("dab-gladly", "it was a very dab-gladly told film, verily", "gladly", "", *["good film"] * 3)
+    masked = [int((rows.ragged["labels"][row] >= 0).sum()) for row in range(len(rows))]
+    assert rows.terms.tolist() == masked
+    assert masked != budgets(rows, SHARE).tolist()
 
 
 def test_of_masked_tokens_most_become_the_mask_some_any_token_and_some_stay() -> None:

@@ -72,8 +72,3 @@ def test_one_row_is_no_reason_to_fail() -> None:
         assert np.isfinite(metrics.compute(name, np.array([1]), np.array([1])))
     for name in metrics.REGRESSION:
         assert np.isfinite(metrics.compute(name, np.array([1.0]), np.array([2.0])))
-
-
-def test_only_errors_and_losses_are_minimised() -> None:
-    modes = {name: metrics.mode_of(name) for name in (*metrics.CLASSIFICATION, *metrics.REGRESSION, "loss")}
-    assert {name for name, mode in modes.items() if mode == "min"} == {"mse", "loss"}

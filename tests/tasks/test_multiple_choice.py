@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,9 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from hpo.answering import Model
+from hpo.data.tables import read_rows
+from hpo.errors import DataError
 from hpo.tasks import MultipleChoice
 from hpo.training.pretrained import Tokenizer
 
@@ -65,3 +69,17 @@ def test_choices_in_a_list_are_the_same_as_in_columns(tokenizer: Tokenizer) -> N
 def test_a_task_that_cannot_work_is_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         MultipleChoice.model_validate(changes)
+
+
+def test_rows_that_are_asked_have_one_number_of_choices(tmp_path: Path) -> None:
+    """Else a choice that is not there, which a batch is filled up with, could be the answer."""
+    asked = [{"context": "x", "choices": ["a", "b", "c"]}, {"context": "y", "choices": ["a", "b"]}]
+    with pytest.raises(DataError, match="inputs, row 2: 2 choices, where the first row has 3"):
+        Model(tmp_path, LIST, ("0", "1", "2")).reply(asked)
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": row["context"], "choices": row["choices"]}) + "\n" for row in asked))
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 2: 2 choices, where the first row has 3"):
+        read_rows(path, LIST.asked, ("text", "choices"), LIST.layout.asked_fault)
+    path.write_text(path.read_text().splitlines()[0])
+    rows, table = read_rows(path, LIST.asked, ("text", "choices"), LIST.layout.asked_fault)
+    assert (list(rows), table.column_names) == (["text", "choices"], ["context", "choices"])

@@ -1,3 +1,4 @@
+import itertools
 import warnings
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import pytest
 from pydantic import ValidationError
 from transformers import BertTokenizerFast
 
+from hpo.answering import Model
 from hpo.encoded import Encoded, Ragged
 from hpo.errors import DataError
+from hpo.tasks import reading
 from hpo.tasks.sequence_classification import SequenceClassification
 
 SINGLE = SequenceClassification(text="sentence", label="label")
@@ -174,8 +177,6 @@ def test_logits_that_are_not_finite_give_no_finite_metric_and_no_warning() -> No
 def test_defaults_are_metrics_of_the_task() -> None:
     for task in (SINGLE, NUMBER):
         assert task.default_metric in task.metric_names
-        assert task.mode_of(task.default_metric) == "max"
-    assert NUMBER.mode_of("mse") == SINGLE.mode_of("loss") == "min"
 
 
 def test_f1_of_three_classes_is_refused() -> None:
@@ -193,3 +194,31 @@ def test_each_class_has_its_own_figures() -> None:
     assert ham == ("ham", pytest.approx(2 / 3), 1.0, pytest.approx(0.8), 2, "-")
     assert spam == ("spam", 1.0, 0.5, pytest.approx(2 / 3), 2, "ham (1)")
     assert NUMBER.breakdown(np.ones((2, 1)), truth(1.0, 2.0), ()) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["a", float("nan")], "inputs, row 2: 'text' is null, not a text"),  # pandas writes a missing text so
+        (["a", 5, "b", "c"], "inputs, row 2: 'text' is of another kind than before"),
+        (["a", "b", "c", ["d"]], "inputs, row 4: 'text' is of another kind than before"),
+    ],
+)
+def test_a_row_that_is_no_text_is_named(rows: list[object], words: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=words):
+        Model(tmp_path, SequenceClassification(text="text", label="label"), ("a", "b")).reply(rows)
+
+
+@pytest.mark.parametrize(
+    ("names", "ordered"),
+    [
+        (("10", "9", "-1"), ["-1", "9", "10"]),
+        (("b", "10", "9"), ["10", "9", "b"]),
+        (("nan", "2", "1", "10"), ["1", "10", "2", "nan"]),
+        (("inf", "2", "1", "10"), ["1", "10", "2", "inf"]),
+        (("1.0", "1", "01"), ["01", "1", "1.0"]),
+    ],
+)
+def test_names_have_one_order_however_they_come(names: tuple[str, ...], ordered: list[str]) -> None:
+    for own in itertools.permutations(names):
+        assert reading.sorted_names(own) == ordered

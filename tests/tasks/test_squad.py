@@ -97,3 +97,9 @@ def test_the_threshold_for_no_answer_is_the_best_there_is() -> None:
         reached = np.where(margins > threshold, none, given).mean()
         best = max(np.where(margins > one, none, given).mean() for one in (*margins, -9.0))
         assert reached == pytest.approx(best)
+
+
+def test_the_threshold_is_finite_though_a_row_has_no_candidate() -> None:
+    margins, given, none = np.array([-3.0, -1.0, np.inf]), np.array([1.0, 1.0, 0.0]), np.zeros(3)
+    assert -1.0 < squad.best_threshold(margins, given, none) < np.inf
+    assert squad.best_threshold(np.array([np.inf]), np.ones(1), np.zeros(1)) == 0.0

@@ -108,6 +108,10 @@ def test_an_entity_that_is_found_has_its_place_and_its_probability(tiny_bert: Pa
         ]
     ]
     assert len(answers["tag_scores"][0]) == 5
+    short = TASK.model_copy(update={"max_length": 4})
+    cut = short.encode(words, LABELS, load_tokenizer(tiny_bert))
+    answers = short.predict(outputs[: len(cut.ragged["input_ids"].values)], cut, LABELS, all_scores=True)
+    assert [score == 0.0 for score in answers["tag_scores"][0]] == [False, False, True, True, True]
 
 
 def test_alignment_is_that_of_transformers(real_data: Path) -> None:

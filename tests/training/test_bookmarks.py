@@ -171,3 +171,10 @@ def test_a_trial_shows_that_it_is_alive(objective: TrialObjective, tmp_path: Pat
     reports = mortal(objective, tmp_path, seconds=None)(trial())
     next(reports)
     assert pulse.exists()
+
+
+def test_a_trial_does_not_go_on_with_other_ids_of_its_classes(objective: TrialObjective, tmp_path: Path) -> None:
+    config = trial(**LIVELY)
+    cut_off(mortal(objective, tmp_path, 30), config)
+    other = mortal(dataclasses.replace(objective, labels=(*objective.labels[1:], objective.labels[0])), tmp_path)
+    assert next(iter(other(config))).notes == ()

@@ -128,6 +128,10 @@ def test_what_is_changed_between_evaluations_is_noticed(objective: TrialObjectiv
     next(module for module in training.model.modules() if isinstance(module, torch.nn.Dropout)).p = 0.4
     assert take_step._holding() != before
     before = take_step._holding()
+    attention = next(module for module in training.model.modules() if isinstance(module, torch.nn.Linear))
+    attention.attention_dropout = 0.4  # as ModernBERT has it, without a module of its own
+    assert take_step._holding() != before
+    before = take_step._holding()
     for state in training.optimizer.state.values():
         state["exp_avg"] = state["exp_avg"].clone()
     assert take_step._holding() != before

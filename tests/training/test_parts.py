@@ -1,7 +1,7 @@
 """The parts of a training, by themselves: batches, rates, losses."""
 
 import math
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,19 @@ def test_the_order_follows_from_seed_and_epoch() -> None:
     assert order(1, 0) == order(1, 0)
     assert order(1, 0) != order(1, 1)
     assert order(1, 0) != order(2, 0)
+
+
+def test_few_rows_are_mixed_anew_in_every_epoch_and_by_every_seed() -> None:
+    """Rows of one batch meet again by chance: at the rate of a batch among the rows of similar length, not always."""
+    lengths = np.arange(1000)
+
+    def together(seed: int, epoch: int) -> set[tuple[int, int]]:
+        found = batches.length_grouped(lengths, 32, seed=seed, epoch=epoch)
+        return {(int(one), int(other)) for rows in found for one, other in pairwise(sorted(rows))}
+
+    first = together(1, 0)
+    for other in (together(1, 1), together(2, 0)):
+        assert len(first & other) / len(first) < 0.25  # neighbours by length: all of them, were there one pool
 
 
 @pytest.mark.parametrize(("batch_size", "accumulation"), [(16, 1), (16, 4), (7, 3), (2000, 2)])

@@ -11,14 +11,14 @@ from torch.nn import functional
 
 from hpo.encoded import Encoded, Ragged
 from hpo.errors import DeadParameterError
-from hpo.training import inference, loop
+from hpo.training import inference, liveness, loop
 from hpo.training.losses import CrossEntropy
 from hpo.training.recipes.class_weights import Weighted, counts_of, weights_of
 from hpo.training.recipes.contract import Pass, changed
 from hpo.training.recipes.ema import Ema
 from hpo.training.recipes.fgm import Shift, length_of
 from hpo.training.recipes.lora import LoraLinear
-from hpo.training.recipes.r_drop import divergence
+from hpo.training.recipes.r_drop import divergence, span_divergence
 from hpo.training.recipes.resampling import quotas_of
 from hpo.training.recipes.supcon import contrast
 from hpo.trial import TrialObjective
@@ -112,6 +112,19 @@ def test_frozen_layers_have_no_low_rank_changes_either(objective: TrialObjective
     trained = [name for name, part in training.model.named_parameters() if part.requires_grad and ".lora_" in name]
     assert trained
     assert all("layer.1." in name for name in trained)
+    liveness.assert_live(training, {"peft": "lora", "frozen_layers": 1, "lora_r": 8})
+
+
+def test_where_the_head_alone_is_trained_low_rank_changes_are_missed_and_no_decay_is_none(
+    objective: TrialObjective,
+) -> None:
+    training = objective._prepare(trial(peft="lora", frozen_layers=2))
+    with pytest.raises(DeadParameterError, match="peft=lora was sampled, but the training holds none"):
+        liveness.assert_live(training, {"peft": "lora"})
+    liveness.assert_live(training, {"layerwise_lr_decay": 1.0})
+    training = objective._prepare(trial(frozen_layers=2, layerwise_lr_decay=0.9))
+    with pytest.raises(DeadParameterError, match="layerwise_lr_decay"):
+        liveness.assert_live(training, {"layerwise_lr_decay": 0.9})
 
 
 def test_a_moving_average_is_the_sum_that_it_says(objective: TrialObjective) -> None:
@@ -227,10 +240,29 @@ def test_divergence_of_spans_ignores_padding() -> None:
     torch.manual_seed(0)
     one, other = torch.randn(2, 5, 2), torch.randn(2, 5, 2)
     labels = torch.tensor([[0, 1, 3], [1, 2, 5]])
-    found = divergence(one, other, labels)
-    again = divergence(torch.cat([one[:1, :3], one[:1, 3:] + 9], 1), other[:1], labels[:1])
+    found = span_divergence(one, other, labels)
+    again = span_divergence(torch.cat([one[:1, :3], one[:1, 3:] + 9], 1), other[:1], labels[:1])
     torch.testing.assert_close(found[:1], again)
     assert torch.isfinite(found).all()
+
+
+def test_tags_of_two_classes_are_no_spans_though_the_longest_row_has_three() -> None:
+    one, other = torch.randn(4, 3, 2), torch.randn(4, 3, 2)
+    labels = torch.tensor([[-100, 0, -100]] * 4)
+    apart = divergence(one, other, labels)
+    assert apart.shape == (12,)
+    assert ((apart > 0.0) == (labels.flatten() == 0)).all()
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [{"adversarial": "freelb", "freelb_steps": 3}, {"rdrop_alpha": 2.0}, {"supcon_weight": 0.3}],
+    ids=lambda own: next(iter(own)),
+)
+def test_the_loss_that_is_told_is_the_plain_one(objective: TrialObjective, recipe: dict[str, object]) -> None:
+    passing = passing_of(objective, **recipe)
+    expected = float(passing.share(passing.outputs()).detach())
+    assert float(loop._backward(passing.training, passing.rows, len(passing.rows))) == pytest.approx(expected, rel=1e-5)
 
 
 def test_contrast_is_low_where_classes_lie_apart() -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 import numpy as np
 import torch
 
+from hpo.columns import IGNORED
 from hpo.encoded import Array
 from hpo.space import Scalar
 from hpo.training.hyperparameters import Hyperparameters
-from hpo.training.losses import IGNORED
 from hpo.training.recipes.contract import Criterion, Recipe
 
 if TYPE_CHECKING:

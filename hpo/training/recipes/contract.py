@@ -72,7 +72,7 @@ class Recipe:
     """One way to train better. Hooks come in the order of the methods below.
 
     fields: the hyperparameters that it owns; the first says whether it is active. in_step: it hooks into forward or
-    backward, so that steps are taken by the eager loop.
+    backward, so that steps are taken by the eager loop. Who lets a batch's rows meet is named in `COUPLES_ROWS`.
     """
 
     fields: ClassVar[tuple[str, ...]]

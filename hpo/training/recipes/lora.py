@@ -100,14 +100,14 @@ class Lora(Recipe):
             setattr(model.get_submodule(path), own, LoraLinear(base, self.r, self.alpha, self.dropout))
 
     def observed(self, training: "Training") -> Mapping[str, Scalar | None]:
-        """Of those modules that have something to train, if they are the chosen ones and all else below the head is
-        frozen."""
+        """Of what is trained of the chosen modules, if all else below the head is frozen."""
         model = training.model
         modules = dict(_adapted(model))
         depth = depths(model)
         top = max(depth.values())
         others = [name for name, part in model.named_parameters() if part.requires_grad and not self.is_own(name)]
-        if not modules or any(depth[name] < top for name in others):
+        is_live = any(module.lora_A.requires_grad for module in modules.values())
+        if not is_live or any(depth[name] < top for name in others):
             return {"peft": "none"}
         one = next(iter(modules.values()))
         return {

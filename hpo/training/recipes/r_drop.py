@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import torch
 from torch.nn import functional
 
+from hpo.columns import IGNORED
 from hpo.space import Scalar
 from hpo.training.hyperparameters import Hyperparameters
-from hpo.training.losses import IGNORED
+from hpo.training.losses import SpanCrossEntropy
 from hpo.training.recipes.contract import Pass, Recipe
 
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ def divergence(one: torch.Tensor, other: torch.Tensor, labels: torch.Tensor) -> 
     """(terms,) float32, as many as the loss has: the mean of both Kullback-Leibler divergences between two answers.
 
     By what labels are (`losses`): (rows,) float: numbers, half the squared difference of Gaussians; (rows, n) float:
-    each label by itself, the mean over them; (rows, 3) int beside (rows, length, 2): the mean of both ends of a span;
-    else classes, where -100 counts for nothing.
+    each label by itself, the mean over them; else classes, where -100 counts for nothing.
     """
     one, other = one.float(), other.float()
     if labels.is_floating_point():
@@ -29,12 +29,16 @@ def divergence(one: torch.Tensor, other: torch.Tensor, labels: torch.Tensor) -> 
             return 0.5 * (one - other).squeeze(-1) ** 2
         gap = torch.sigmoid(one) - torch.sigmoid(other)
         return (0.5 * gap * (one - other)).mean(-1)
-    if labels.dim() == 2 and one.dim() == 3 and one.shape[-1] == 2 and labels.shape[-1] == 3:
-        outside = torch.arange(one.shape[1], device=one.device) >= labels[:, 2:]
-        least = torch.finfo(torch.float32).min
-        ends = [part.masked_fill(outside.unsqueeze(-1), least).transpose(1, 2) for part in (one, other)]
-        return _between(*ends).mean(-1)
     return _between(one.flatten(0, -2), other.flatten(0, -2)).masked_fill(labels.flatten() == IGNORED, 0.0)
+
+
+def span_divergence(one: torch.Tensor, other: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(features,) float32: the mean of that of both ends of a span. one, other: (features, length, 2). labels:
+    (features, 3), as `SpanCrossEntropy` has them. Tags of two classes may look the same: the loss tells them apart."""
+    outside = torch.arange(one.shape[1], device=one.device) >= labels[:, 2:]
+    least = torch.finfo(torch.float32).min
+    ends = [part.float().masked_fill(outside.unsqueeze(-1), least).transpose(1, 2) for part in (one, other)]
+    return _between(*ends).mean(-1)
 
 
 def _between(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -60,7 +64,8 @@ class RDrop(Recipe):
 
     def loss(self, passing: Pass, outputs: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
         again = passing.outputs()
-        apart = passing.mean(divergence(outputs, again, passing.labels))
+        between = span_divergence if isinstance(passing.training.plain_loss, SpanCrossEntropy) else divergence
+        apart = passing.mean(between(outputs, again, passing.labels))
         self._differed = self._differed or float(apart.detach()) > 0.0
         return 0.5 * (share + passing.share(again) + self.alpha * apart)
 
