@@ -39,7 +39,7 @@ def overrides(name: str, folder: Path) -> list[str]:
         data = Path(os.environ.get("HPO_DATA", "../shared/data")).resolve() / "sst2"
         if not data.is_dir():
             raise SystemExit(f"{data} is not there: set HPO_DATA to the folder of the data sets")
-        found += [f"data.files.{split}={data / split}.tsv" for split in ("train", "validation")]
+        found += [f"data.files.train={data}/train.tsv", f"data.files.test={data}/validation.tsv"]
     return found
 
 

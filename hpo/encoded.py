@@ -35,7 +35,9 @@ class Ragged:
     @classmethod
     def of_texts(cls, texts: Sequence[str]) -> "Ragged":
         """UTF-8, as `text` gives it back."""
-        return cls.of([text.encode("utf-8", "surrogatepass") for text in texts], np.uint8)
+        parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+        offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(parts), np.uint8), offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -86,11 +86,12 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def without_password(text: str) -> str:
-    """The same with every `//user:password@` shown as `//user:***@`: errors are read on screens and in logs.
+    """The same with every `//user:password@` shown as `//user:***@`, and every `?password=` as `?password=***`: errors
+    are read on screens and in logs.
 
     A password may hold an `@` or a `/`: what is hidden ends at the last `@` before a space.
     """
-    return re.sub(r"//([^/:@\s]*):\S*@", r"//\1:***@", text)
+    return re.sub(r"([?&]\w*password=)[^&\s'\"]*", r"\1***", re.sub(r"//([^/:@\s]*):\S*@", r"//\1:***@", text))
 
 
 def view_path(experiment_id: str, parent_run_id: str) -> str:

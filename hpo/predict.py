@@ -46,21 +46,22 @@ def _predict(arguments: argparse.Namespace) -> int:
     from hpo.report.screen import open_screen
 
     tables.check_output(arguments.output)
-    if not arguments.input.exists():
+    if not os.path.exists(arguments.input):  # Path's own raises where a folder on the way is closed
         raise DataError(f"{arguments.input}: there is no such file; correct --input")
     with TemporaryDirectory(prefix="hpo-predict-") as temporary:
         model = _model(arguments, Path(temporary))
         names = asking.names(model.task.asked, arguments.text)
         rows, table = tables.read_rows(arguments.input, model.task.asked, names, model.task.layout.asked_fault)
+        tables.check_rows(arguments.output, rows)
+        for name in model.answers(table.slice(0, 1), all_scores=arguments.all_scores):  # before it takes long
+            if name in rows:
+                raise DataError(f"{arguments.input}: it has a column {name!r} already; rename that one")
         answer = partial(model.answers, table, all_scores=arguments.all_scores, at_most=arguments.batch_size)
         if len(table) < MANY:
             answers = answer()
         else:
             with open_screen(sys.stderr) as screen, screen.progress("answering", len(table)) as advance:
                 answers = answer(advance=advance)
-    for name in answers:
-        if name in rows:
-            raise DataError(f"{arguments.input}: it has a column {name!r} already; rename that one")
     tables.write_rows(arguments.output, {**rows, **answers})
     seconds = time.monotonic() - started
     print(f"{len(table):,} rows answered in {seconds:.1f} s: {arguments.output}", file=sys.stderr)

@@ -12,6 +12,7 @@ task: {{type: sequence-classification, text: sentence, label: label, max_length:
 data:
   files: {{train: train.tsv, validation: validation.tsv}}
   test: {{from: train, rows: 60}}
+  seed: 3
 space:
   learning_rate: {{low: 1e-3, high: 1e-2, log: true}}
   num_train_epochs: [2, 3]

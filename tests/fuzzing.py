@@ -41,7 +41,6 @@ def rows(content: bytes) -> None:
             asked,
             layout=SequenceClassification(text="sentence", label="label").layout,
             base=FOLDER,
-            seed=1,
             cache=FOLDER / "cache",
             announce=lambda words: None,
         )

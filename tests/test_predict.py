@@ -12,6 +12,8 @@ import transformers
 from tiny_bert import WORDS, write_tiny_bert
 
 from hpo import predict
+from hpo.answering import Model
+from hpo.encoded import Encoded
 from hpo.mlflow_client import open_client
 from hpo.records import Decision
 from hpo.registry import Registry
@@ -228,6 +230,49 @@ def test_a_tab_in_a_text_does_not_fit_into_a_tsv(
     assert answer(checkpoint, source, tmp_path / "out.tsv", "--text", "sentence") == 2
     assert "write a csv or a jsonl" in capsys.readouterr().err
     assert list(tmp_path.glob("*out.tsv*")) == []
+
+
+@pytest.mark.parametrize(
+    ("header", "text", "output", "words"),
+    [
+        ("sentence,prediction", "a great film,x", "out.csv", "a column 'prediction' already; rename that one"),
+        ("sentence,id", '"great\tfilm",1', "out.tsv", "row 1 holds a tab or a line break"),
+        ('sentence,"an\tid"', "a great film,1", "out.tsv", "the header holds a tab or a line break"),
+    ],
+)
+def test_what_could_not_be_written_is_told_before_rows_are_answered(
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    header: str,
+    text: str,
+    output: str,
+    words: str,
+) -> None:
+    answered: list[int] = []
+    outputs = Model.outputs
+
+    def counting(model: Model, encoded: Encoded, *more: object) -> object:
+        answered.append(encoded.rows)
+        return outputs(model, encoded, *more)
+
+    monkeypatch.setattr(Model, "outputs", counting)
+    source = tmp_path / "rows.csv"
+    source.write_text(f"{header}\n{text}\n" + "a film,1\n" * 40)
+    assert answer(checkpoint, source, tmp_path / output, "--text", "sentence") == 2
+    assert words in capsys.readouterr().err
+    assert sum(answered) <= 1
+    assert list(tmp_path.glob(f"*{output}*")) == []
+
+
+def test_columns_that_parquet_cannot_hold_are_told(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"sentence": "a great film", "more": {}}\n')
+    assert answer(checkpoint, source, tmp_path / "out.parquet", "--text", "sentence") == 2
+    assert "parquet can't hold these columns" in capsys.readouterr().err
 
 
 def test_help_comes_at_once() -> None:

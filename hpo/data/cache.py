@@ -7,7 +7,7 @@ the same one at a time. Must not know what encodes.
 import hashlib
 import json
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,7 +74,8 @@ def _own_folder(home: Path) -> Iterator[Path]:
     """A folder to fill; it becomes `home` when the block ends, unless another process was first."""
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{home.name[:16]}.", dir=home.parent))
+        folder = home.parent / f".{home.name[:16]}.{uuid.uuid4().hex}"
+        folder.mkdir()  # by the umask, where a temporary folder is for one user: several may share a cache
         try:
             yield folder
             for part in (folder, *folder.iterdir()):

@@ -40,15 +40,16 @@ class Files(Section):
 
 
 class Cut(Section):
-    """`{from: train, rows: 2000}`: rows taken out of another split, by seed, and by label where labels are classes."""
+    """`{from: train, rows: 2000}`: rows taken out of another split, by `data.seed`, and by label where labels are
+    classes."""
 
     from_: Literal["train", "validation"] = Field(alias="from")
     rows: Rows
 
 
 class Limit(Section):
-    """The most rows of a split that are used, chosen by seed, and by label where labels are classes. per_class: so many
-    training rows of each class, or all where it has fewer."""
+    """The most rows of a split that are used, chosen by `data.seed`, and by label where labels are classes. per_class:
+    so many training rows of each class, or all where it has fewer."""
 
     train: Rows | None = None
     validation: Rows | None = None
@@ -67,6 +68,9 @@ class DataConfig(Section):
 
     hub: a data set on the Hugging Face Hub, with `config`, `revision` and `splits`. files: local files. builtin:
     text that is on every machine with this program. validation, test: cut from another split instead of published.
+    seed: of the rows that cuts and limits take. It is not the study's, so that studies with other seeds are judged on
+    the same test rows, and none of these has taught the champion that they meet. group: a column, which the task need
+    not read; cuts take whole groups of rows with the same value there, at random, not by label.
     """
 
     hub: Text | None = None
@@ -77,7 +81,9 @@ class DataConfig(Section):
     builtin: Literal["docstrings"] | None = None
     validation: Cut | None = None
     test: Cut | None = None
+    group: Text | None = None
     limit: Limit = Limit()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 17
 
     @field_validator("hub")
     @classmethod
@@ -98,6 +104,19 @@ class DataConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _every_split_is_one_thing(self) -> Self:
+        roles = [name for name in SplitNames.model_fields if getattr(self, name, None) is None]  # the others are cut
+        names = [getattr(self.splits, name) for name in roles]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            both = " and ".join(role for role, name in zip(roles, names, strict=True) if name == twice)
+            raise ValueError(
+                f"the split {twice!r} is named for {both}; cut one of them instead, "
+                "as in validation: {from: train, rows: 1000}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _cuts_are_possible(self) -> Self:
         if self.validation is not None and self.validation.from_ != "train":
             raise ValueError("validation is cut from itself; cut it from train")
@@ -105,6 +124,9 @@ class DataConfig(Section):
             raise ValueError("test is cut from validation, which is itself a cut; cut both from train")
         if self.files is None:
             return self
+        paths = (self.files.train, self.files.validation, self.files.test)
+        if self.group is not None and any(path is not None and path.suffix == ".conll" for path in paths):
+            raise ValueError(f"group is {self.group}, but a conll file has words and tags only; use jsonl")
         if self.validation is not None and self.files.validation is not None:
             raise ValueError("validation is both a file and a cut; remove one of them")
         if self.test is not None and self.files.test is not None:

@@ -13,7 +13,7 @@ import importlib.util
 import os
 import random
 import re
-import tempfile
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -203,13 +203,13 @@ def _save(table: "pa.Table", path: Path) -> None:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".docstrings.", dir=path.parent)
-        with os.fdopen(handle, "wb") as stream:
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        with open(temporary, "wb") as stream:
             with pa.ipc.new_file(stream, table.schema) as writer:
                 writer.write_table(table)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).rename(path)
+        temporary.rename(path)
     except OSError as error:
         raise ServiceError(
             f"{path.parent}: cannot write there ({error.strerror or error}); free or change it"

@@ -33,14 +33,14 @@ def read_files(files: Files, *, base: Path, columns: Sequence[str]) -> Source:
 def read_file(path: Path, columns: Sequence[str], *, where: str | None = None) -> RawSplit:
     """One file by its suffix. where: what messages call it, by default its path."""
     where = where or str(path)
-    if not path.exists():
-        raise DataError(f"{where}: there is no such file (looked at {path.resolve()}); correct data.files")
-    if not path.is_file():
-        raise DataError(f"{where}: this is not a file; name one file, not a folder (data.files)")
     try:
+        if not path.exists():
+            raise DataError(f"{where}: there is no such file (looked at {path.resolve()}); correct data.files")
+        if not path.is_file():
+            raise DataError(f"{where}: this is not a file; name one file, not a folder (data.files)")
         return READERS[path.suffix](path, columns, where)
-    except PermissionError as error:
-        raise DataError(f"{where}: not readable ({error.strerror}); give this user the right to read it") from error
+    except OSError as error:
+        raise DataError(f"{where}: not readable ({error.strerror or error}); check its rights and its disk") from error
 
 
 def _text(path: Path, where: str) -> str:
@@ -125,7 +125,7 @@ def _read_jsonl(path: Path, columns: Sequence[str], where: str) -> RawSplit:
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also of a number with more digits than Python takes
             raise DataError(f"{where}, line {number}: not JSON ({error}); write one object a line") from error
         if not isinstance(row, dict):
             raise DataError(f"{where}, line {number}: a JSON {type(row).__name__}; each line must be an object {{...}}")

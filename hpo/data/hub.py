@@ -25,9 +25,10 @@ def read_hub(config: DataConfig, *, columns: Sequence[str], label: str, announce
     """The needed columns of the splits that are there. Online once; from the cache afterwards, or where offline.
 
     A class label becomes a dictionary column of its names, in the order of its ids; a class id of -1 becomes null. In a
-    list of class labels ids become names.
+    list of class labels ids become names; one that holds a -1 becomes null.
     Rows without a label are dropped with a note, unless a whole split has none.
-    Errors: DataError (no such data set, configuration, revision, split, column; no access), ServiceError (no network).
+    Errors: DataError (no such data set, configuration, revision, split, column; no access; files that don't fit
+    together), ServiceError (no network, no disk).
     """
     name = " ".join(part for part in (config.hub, config.config) if part)
     announce(f"loading {name} from the Hub")
@@ -62,12 +63,36 @@ def _load(config: DataConfig, name: str) -> Any:
     try:
         with _quiet():
             return datasets.load_dataset(config.hub, config.config, revision=config.revision)
-    except (DatasetGenerationError, HTTPError, ConnectionError) as error:
+    except DatasetGenerationError as error:
+        raise _unmade(name, error) from error
+    except (HTTPError, ConnectionError) as error:
         raise _unreachable(name, error) from error
     except (DatasetsError, ValueError, FileNotFoundError, RuntimeError) as error:
         raise _wrong(name, error) from error
     except OSError as error:
-        raise ServiceError(f"{name}: cannot be kept on this disk ({error}); free space, or set HF_HOME") from error
+        raise _not_kept(name, error) from error
+
+
+def _unmade(name: str, error: Exception) -> HpoError:
+    """What it is that kept rows from being made of the files: the network, the disk, or the files."""
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # that of its HTTP client
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, HTTPError | ConnectionError):
+            return _unreachable(name, cause)
+        if isinstance(cause, OSError) and cause.errno and not isinstance(cause, FileNotFoundError):
+            return _not_kept(name, cause)
+        cause = cause.__cause__ or cause.__context__
+    said = " ".join(str(error.__cause__ or error).split())[:400]
+    return DataError(
+        f"{name}: datasets makes no rows of its files ({said}); name files that belong together (data.config), "
+        "another data.revision, or local rows (data.files)"
+    )
+
+
+def _not_kept(name: str, error: OSError) -> HpoError:
+    return ServiceError(f"{name}: cannot be kept on this disk ({error}); free space, or set HF_HOME")
 
 
 def _unreachable(name: str, error: Exception) -> HpoError:
@@ -128,7 +153,8 @@ def _table(rows: Any, columns: Sequence[str], label: str) -> "pa.Table":
     table: pa.Table = rows.select_columns(list(columns)).with_format("arrow")[:]
     place = table.column_names.index(label)
     if isinstance(inner := getattr(feature, "feature", None), datasets.ClassLabel):
-        named = [None if row is None else [inner.names[own] for own in row] for row in table[label].to_pylist()]
+        rows_of_ids = [None if row is None or {-1, None} & {*row} else row for row in table[label].to_pylist()]
+        named = [None if row is None else [inner.names[own] for own in row] for row in rows_of_ids]
         return table.set_column(place, label, pa.chunked_array([pa.array(named, pa.large_list(pa.large_string()))]))
     if not isinstance(feature, datasets.ClassLabel):
         return table

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hpo.columns import Layout
 from hpo.data.config import Cut, DataConfig
 from hpo.data.files import read_files
-from hpo.data.source import Source, SplitName, clean, is_hidden
+from hpo.data.source import RawSplit, Source, SplitName, clean, is_hidden, refuse_nulls
 from hpo.data.splits import arrange, compared_texts
 from hpo.errors import DataError
 from hpo.records import DatasetRecord
@@ -52,11 +52,10 @@ def load(
     *,
     layout: Layout,
     base: Path,
-    seed: int,
     cache: Path,
     announce: Callable[[str], None],
 ) -> Splits:
-    """Read the splits that `config` describes. The same rows and seed give the same splits.
+    """Read the splits that `config` describes. The same rows and `config` give the same splits.
 
     layout: the columns that are needed. base: where relative paths of `data.files` start. cache: a folder for
     what is slow to make. announce: told of each slow step before it begins.
@@ -69,7 +68,8 @@ def load(
     cuts: dict[SplitName, Cut | None] = {"test": config.test, "validation": config.validation}
     for name, cut in cuts.items():
         published = splits.pop(name, None) if cut is not None else None
-        if cut is not None and published is not None and not is_hidden(published, label):
+        is_other = config.splits.validation == config.splits.test  # published once, and used for the other one
+        if cut is not None and published is not None and not is_other and not is_hidden(published, label):
             notes.append(f"the published {name} split is not used: {name} is cut from {cut.from_}")
     if config.test is None and ("test" not in splits or is_hidden(splits["test"], label)):
         why = "the labels of the test split are hidden" if splits.pop("test", None) else "there is no test split"
@@ -79,7 +79,7 @@ def load(
             f"data: {source.name} has no labelled validation split, and a search needs one; "
             "cut it with data.validation: {from: train, rows: 1000}"
         )
-    tables: dict[SplitName, pa.Table] = {name: clean(split, layout) for name, split in splits.items()}
+    tables: dict[SplitName, pa.Table] = {name: _clean(split, layout, config.group) for name, split in splits.items()}
 
     def first_with(name: str) -> str | None:
         """Where a class first stands outside of the training rows."""
@@ -90,8 +90,8 @@ def load(
                     return f"{splits[own].where}, {splits[own].place(row)}"
         return None
 
-    arranged, more = arrange(tables, config, layout, seed, first_with)
-    records = _records(arranged, source, config, seed)
+    arranged, more = arrange(tables, config, layout, first_with)
+    records = _records(arranged, source, config)
     return Splits(arranged["train"], arranged["validation"], arranged.get("test"), records, (*notes, *more))
 
 
@@ -113,21 +113,29 @@ def without_texts(splits: Splits, layout: Layout, held_out: "Sequence[pa.Table]"
     return replace(splits, train=train, records=records), dropped
 
 
+def _clean(split: RawSplit, layout: Layout, group: str | None) -> "pa.Table":
+    """With the column of groups as it is, where the task reads no such one."""
+    table = clean(split, layout)
+    if group is None or group in layout.columns:
+        return table
+    refuse_nulls(split, group, "a group", "give it one, or remove the row")
+    return table.append_column(group, split.table[group])
+
+
 def _read(config: DataConfig, layout: Layout, base: Path, cache: Path, announce: Callable[[str], None]) -> Source:
+    columns = tuple(dict.fromkeys((*layout.columns, *([] if config.group is None else [config.group]))))
     if config.files is not None:
-        return read_files(config.files, base=base, columns=layout.columns)
+        return read_files(config.files, base=base, columns=columns)
     if config.hub is not None:
         from hpo.data.hub import read_hub
 
-        return read_hub(config, columns=layout.columns, label=layout.label.name, announce=announce)
+        return read_hub(config, columns=columns, label=layout.label.name, announce=announce)
     from hpo.data.docstrings import read_docstrings
 
-    return read_docstrings(columns=layout.columns, cache=cache, announce=announce)
+    return read_docstrings(columns=columns, cache=cache, announce=announce)
 
 
-def _records(
-    tables: Mapping[SplitName, "pa.Table"], source: Source, config: DataConfig, seed: int
-) -> tuple[DatasetRecord, ...]:
+def _records(tables: Mapping[SplitName, "pa.Table"], source: Source, config: DataConfig) -> tuple[DatasetRecord, ...]:
     records = []
     for name in ("train", "validation", "test"):
         if name not in tables:
@@ -135,12 +143,13 @@ def _records(
         table, cut = tables[name], {"train": None, "validation": config.validation, "test": config.test}[name]
         origin = source.origins[cut.from_ if cut else name]
         if cut:
-            origin += f"; {cut.rows} rows cut by seed {seed}"
+            origin += f"; {cut.rows} rows cut by data.seed {config.seed}"
+            origin += f", in whole groups of {config.group}" if config.group else ""
         most: int | None = getattr(config.limit, name)
         if most is not None and most == len(table):
-            origin += f"; at most {most} rows by seed {seed}"
+            origin += f"; at most {most} rows by data.seed {config.seed}"
         if name == "train" and config.limit.per_class is not None:
-            origin += f"; at most {config.limit.per_class} rows of each class by seed {seed}"
+            origin += f"; at most {config.limit.per_class} rows of each class by data.seed {config.seed}"
         columns = {field.name: _type(field) for field in table.schema}
         records.append(
             DatasetRecord(

@@ -79,6 +79,14 @@ def refuse(split: RawSplit, fault: Fault | None) -> None:
         raise DataError(f"{split.where}, {split.place(row)}: {words}")
 
 
+def refuse_nulls(split: RawSplit, name: str, what: str, remedy: str) -> None:
+    """DataError names the first row that has nothing there."""
+    column = split.table[name]
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True)
+        raise DataError(f"{split.where}, {split.place(row)}: {name!r} is null, not {what}; {remedy}")
+
+
 def is_hidden(split: RawSplit, label: str) -> bool:
     """Whether no row has a label: published test splits hold nothing, or -1, in each of them."""
     return all(value is None or value in (-1, "-1") for value in split.table[label].to_pylist())
@@ -93,7 +101,7 @@ def _text(split: RawSplit, own: Column) -> "pa.ChunkedArray":
         column = column.cast(column.type.value_type)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         raise DataError(f"{split.where}: the column {name!r} is {column.type}, not text; name a column of texts")
-    _refuse_nulls(split, name, "a text", "give it one, an empty one if need be, or remove the row")
+    refuse_nulls(split, name, "a text", "give it one, an empty one if need be, or remove the row")
     return column.cast(pa.large_string())
 
 
@@ -122,7 +130,7 @@ def _classes(split: RawSplit, own: Column) -> "pa.ChunkedArray":
     if own.separator is not None:
         texts = split.table[own.name]
         if pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type):
-            _refuse_nulls(split, own.name, "labels", "write an empty text where no label applies")
+            refuse_nulls(split, own.name, "labels", "write an empty text where no label applies")
             parts = [[part.strip() for part in text.split(own.separator)] for text in texts.to_pylist()]
             named = [list(dict.fromkeys(filter(None, names))) for names in parts]
             return pa.chunked_array([pa.array(named, pa.large_list(pa.large_string()))])
@@ -144,7 +152,7 @@ def _spans(split: RawSplit, own: Column) -> "pa.ChunkedArray":
             f"{split.where}: {own.name!r} is {column.type}, not answers; "
             'write {"text": [...], "answer_start": [...]} in each row, as SQuAD does (jsonl or parquet)'
         )
-    _refuse_nulls(split, own.name, "answers", "give them, with empty lists where there is none, or remove the row")
+    refuse_nulls(split, own.name, "answers", "give them, with empty lists where there is none, or remove the row")
     rows = [{part: row[part] or [] for part in ("text", "answer_start")} for row in column.to_pylist()]
     for row, values in enumerate(rows):
         texts, starts = values["text"], values["answer_start"]
@@ -176,7 +184,7 @@ def _lists(split: RawSplit, name: str, what: str) -> list[list[Any]]:
             f"{split.where}: the column {name!r} is {column.type}, not a list of {what} in each row; "
             "use jsonl, parquet or (for words and tags) conll"
         )
-    _refuse_nulls(split, name, f"a list of {what}", "give one, or remove the row")
+    refuse_nulls(split, name, f"a list of {what}", "give one, or remove the row")
     rows: list[list[Any]] = column.to_pylist()
     return rows
 
@@ -190,7 +198,7 @@ def _class(split: RawSplit, own: Column) -> "pa.ChunkedArray":
 
     name = own.name
     column = split.table[name]
-    _refuse_nulls(split, name, "a label", "label the row or remove it")
+    refuse_nulls(split, name, "a label", "label the row or remove it")
     if pa.types.is_dictionary(column.type):
         return column
     if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
@@ -215,7 +223,7 @@ def _numbers(split: RawSplit, own: Column) -> "pa.ChunkedArray":
     import pyarrow as pa
 
     name = own.name
-    _refuse_nulls(split, name, "a label", "label the row or remove it")
+    refuse_nulls(split, name, "a label", "label the row or remove it")
     numbers: list[float] = []
     for row, value in enumerate(split.table[name].to_pylist()):
         number = _number(value)
@@ -236,13 +244,6 @@ def _number(value: object) -> float:
         return float(value)
     except (ValueError, OverflowError):
         return math.nan
-
-
-def _refuse_nulls(split: RawSplit, name: str, what: str, remedy: str) -> None:
-    column = split.table[name]
-    if column.null_count:
-        row = column.is_null().to_pylist().index(True)
-        raise DataError(f"{split.where}, {split.place(row)}: {name!r} is null, not {what}; {remedy}")
 
 
 _CLEANERS: "Mapping[Kind, Callable[[RawSplit, Column], pa.ChunkedArray]]" = {

@@ -1,11 +1,12 @@
 """Cutting held-out rows out of other splits, limiting rows, and keeping held-out texts out of the training rows.
 
-All choices follow from a seed alone, and from the rows; those that are chosen stay in their order. Must not know
+All choices follow from `data.seed` alone, and from the rows; those that are chosen stay in their order. Must not know
 where rows come from.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Tables: TypeAlias = "dict[SplitName, pa.Table]"
+
+Compared: TypeAlias = "Callable[[pa.Table], Sequence[Hashable]]"
+"""What a held-out row must not share with a training row, row by row."""
 
 FirstWith: TypeAlias = Callable[[str], str | None]
 
@@ -42,10 +46,10 @@ def arrange(
     tables: Mapping[SplitName, "pa.Table"],
     config: DataConfig,
     layout: Layout,
-    seed: int,
     first_with: FirstWith = _unknown,
 ) -> tuple[Tables, tuple[str, ...]]:
-    """The splits that the study uses, and notes on the rows that were dropped. tables: without those that are cut.
+    """The splits that the study uses, and notes on the rows that were dropped. tables: without those that are cut,
+    with the column `data.group` where one is named, which goes.
 
     first_with: where a class stands first in what was read, for messages. The test is cut first, so that nothing else
     changes which rows it holds; then the validation; then come limits.
@@ -54,26 +58,33 @@ def arrange(
     splits = dict(tables)
     notes: list[str] = []
     cuts: dict[SplitName, Cut | None] = {"test": config.test, "validation": config.validation}
+    compared: dict[str, Compared] = {"text": lambda table: compared_texts(table, layout)}
+    if config.group is not None:
+        compared[repr(config.group)] = partial(_groups, column=config.group)
     for name, cut in cuts.items():
         if cut is None:
             continue
         if cut.from_ not in splits:
             raise DataError(f"data.{name}: there is no {cut.from_} split to cut {cut.rows} rows from; cut from train")
-        chosen = _choose(splits[cut.from_], cut.rows, layout, seed, f"cut {name}", cut.from_)
+        chosen = _choose(splits[cut.from_], cut.rows, layout, config, f"cut {name}", cut.from_)
         splits[name] = splits[cut.from_].take(chosen)
         splits[cut.from_] = splits[cut.from_].take(np.setdiff1d(np.arange(len(splits[cut.from_])), chosen))
-        held_out = compared_texts(splits[name], layout)
-        for other in ("train", cut.from_):
-            splits[other], dropped = _without(splits[other], held_out, layout)
-            if dropped:
-                notes.append(f"{dropped} rows dropped from {other}: their text is in the rows cut for {name}")
-    notes += _overlaps(splits, config, layout)
+        for what, shared in compared.items():
+            held_out = set(shared(splits[name]))
+            for other in dict.fromkeys(("train", cut.from_)):
+                kept = np.array([own not in held_out for own in shared(splits[other])], dtype=bool)
+                if dropped := int(len(kept) - kept.sum()):
+                    splits[other] = splits[other].take(np.flatnonzero(kept))
+                    notes.append(f"{dropped} rows dropped from {other}: their {what} is in the rows cut for {name}")
+    for what, shared in compared.items():
+        notes += _overlaps({name: shared(table) for name, table in splits.items()}, what)
+    splits = {name: table.select(list(layout.columns)) for name, table in splits.items()}
     for split in SPLITS:
         most: int | None = getattr(config.limit, split)
         if split in splits and most is not None and most < len(splits[split]):
-            splits[split] = splits[split].take(_choose(splits[split], most, layout, seed, f"limit {split}", split))
+            splits[split] = splits[split].take(_choose(splits[split], most, layout, config, f"limit {split}", split))
     if (each := config.limit.per_class) is not None:
-        splits["train"] = splits["train"].take(_of_each(splits["train"], each, layout, seed))
+        splits["train"] = splits["train"].take(_of_each(splits["train"], each, layout, config.seed))
     check(splits, layout, first_with)
     return splits, tuple(notes)
 
@@ -106,13 +117,22 @@ def check(splits: Mapping[SplitName, "pa.Table"], layout: Layout, first_with: Fi
             )
 
 
-def _choose(table: "pa.Table", rows: int, layout: Layout, seed: int, purpose: str, source: str) -> Array:
-    """(rows,) sorted row numbers; by label where a row has one class. Errors: DataError."""
+def _choose(table: "pa.Table", rows: int, layout: Layout, config: DataConfig, purpose: str, source: str) -> Array:
+    """(rows,) sorted row numbers, by label where a row has one class; of a cut in whole groups, about as many. Errors:
+    DataError."""
     what = f"data.{purpose.replace('cut ', '').replace('limit ', 'limit.')}"
     cutting = purpose.startswith("cut")
     if cutting and rows >= len(table):
         raise DataError(f"{what}: {rows} rows cut from {source}, which has {len(table)}; cut fewer, some must be left")
-    generator = np.random.default_rng([seed, _STREAMS[purpose]])
+    generator = np.random.default_rng([config.seed, _STREAMS[purpose]])
+    if cutting and config.group is not None:
+        chosen = _whole_groups(_groups(table, config.group), rows, generator)
+        if len(chosen) == len(table):
+            raise DataError(
+                f"{what}: all {len(table)} rows of {source} have the same {config.group!r}, and a cut takes whole "
+                "groups; name another column in data.group"
+            )
+        return chosen
     if layout.label.kind != "class":
         return _choose_some(table, rows, layout, generator, cutting=cutting)
     names, ids, counts = np.unique(table[layout.label.name].to_pylist(), return_inverse=True, return_counts=True)
@@ -162,6 +182,21 @@ def _choose_some(
     return chosen
 
 
+def _whole_groups(groups: Sequence[Hashable], rows: int, generator: np.random.Generator) -> Array:
+    """Sorted numbers of the rows of whole groups, taken at random while they fit into `rows`; where none does, those of
+    the smallest."""
+    known: dict[Hashable, int] = {}
+    ids = np.array([known.setdefault(own, len(known)) for own in groups])
+    sizes = np.bincount(ids)
+    taken, room = [], rows
+    for own in generator.permutation(len(sizes)).tolist():
+        if sizes[own] <= room:
+            taken.append(own)
+            room -= int(sizes[own])
+    chosen: Array = np.flatnonzero(np.isin(ids, taken or [sizes.argmin()]))
+    return chosen
+
+
 def _quotas(counts: Array, rows: int, keep: int) -> Array:
     """How many rows of each class: in proportion, at least one, at most all but `keep`; together `rows`.
 
@@ -185,6 +220,11 @@ def compared_texts(table: "pa.Table", layout: Layout) -> list[tuple[str, ...]]:
     return list(zip(*columns, strict=True))
 
 
+def _groups(table: "pa.Table", column: str) -> list[str]:
+    """What rows have in that column, as texts compare."""
+    return [_compared(str(value)) for value in table[column].to_pylist()]
+
+
 def _compared(value: str | list[str] | list[int]) -> str:
     return " ".join((value if isinstance(value, str) else " ".join(map(str, value))).lower().split())
 
@@ -194,23 +234,15 @@ def _names(table: "pa.Table", layout: Layout) -> list[str]:
     return [name for value in table[layout.label.name].to_pylist() for name in layout.names(value)]
 
 
-def _without(table: "pa.Table", texts: list[tuple[str, ...]], layout: Layout) -> tuple["pa.Table", int]:
-    """The rows whose text is not among `texts`, and how many were."""
-    held_out = set(texts)
-    kept = np.array([text not in held_out for text in compared_texts(table, layout)], dtype=bool)
-    return table.take(np.flatnonzero(kept)), int(len(kept) - kept.sum())
-
-
-def _overlaps(splits: Mapping[SplitName, "pa.Table"], config: DataConfig, layout: Layout) -> list[str]:
-    """Notes on texts that published splits share; these stay as they were published."""
-    texts = {name: compared_texts(table, layout) for name, table in splits.items()}
-    known = {name: set(rows) for name, rows in texts.items()}
+def _overlaps(values: Mapping[SplitName, Sequence[Hashable]], what: str) -> list[str]:
+    """Notes on what published splits share; these stay as they were published. values: of the rows of each."""
     pairs: list[tuple[SplitName, SplitName]] = [("validation", "train"), ("test", "train"), ("test", "validation")]
     notes = []
     for held_out, other in pairs:
-        if held_out not in texts or other not in texts:
+        if held_out not in values or other not in values:
             continue
-        shared = sum(count for text, count in Counter(texts[held_out]).items() if text in known[other])
+        known = set(values[other])
+        shared = sum(own in known for own in values[held_out])
         if shared:
-            notes.append(f"{shared} of {len(texts[held_out])} {held_out} rows have a text that is in {other}, too")
+            notes.append(f"{shared} of {len(values[held_out])} {held_out} rows have a {what} that is in {other}, too")
     return notes

@@ -7,7 +7,8 @@ import csv
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -35,12 +36,13 @@ def read_rows(
     """
     if path.suffix not in READERS:
         raise DataError(f"{path}: {path.suffix or 'no suffix'} is not read; use one of {', '.join(READERS)}")
-    if path.suffix == ".conll":
-        split = read_file(path, names[:1])
-    else:
-        split = read_file(path, list(dict.fromkeys([*(_columns(path) if path.is_file() else []), *names])))
-    there = [replace(column, name=name) for column, name in zip(asked, names, strict=True)]
-    table = clean_columns(split, there).rename_columns([column.name for column in asked])
+    there = list(names[:1])
+    if path.suffix != ".conll":
+        with suppress(OSError):  # what is wrong with the file is said by its reader
+            there = [*_columns(path), *names]
+    split = read_file(path, list(dict.fromkeys(there)))
+    wanted = [replace(column, name=name) for column, name in zip(asked, names, strict=True)]
+    table = clean_columns(split, wanted).rename_columns([column.name for column in asked])
     refuse(split, fault(table))
     return split.table.to_pydict(), table
 
@@ -51,6 +53,13 @@ def check_output(path: Path) -> None:
         raise DataError(f"{path}: {path.suffix or 'no suffix'} is not written; use one of {', '.join(WRITERS)}")
     if not path.absolute().parent.is_dir():
         raise DataError(f"{path}: there is no folder {path.absolute().parent}; make it")
+
+
+def check_rows(path: Path, rows: Rows) -> None:
+    """DataError where `write_rows` could not write these columns in that format."""
+    if path.suffix == ".tsv":
+        for _ in _tsv_lines(rows):
+            pass
 
 
 def write_rows(path: Path, rows: Rows) -> None:
@@ -68,7 +77,7 @@ def write_rows(path: Path, rows: Rows) -> None:
 
 
 def _columns(path: Path) -> list[str]:
-    """Names only; what is wrong with the file is said by its reader."""
+    """Names only."""
     if path.suffix == ".parquet":
         return _parquet_columns(path)
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as stream:
@@ -82,7 +91,7 @@ def _columns(path: Path) -> list[str]:
 def _keys(line: str) -> Iterable[str]:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ()
     return row if isinstance(row, dict) else ()
 
@@ -99,14 +108,18 @@ def _parquet_columns(path: Path) -> list[str]:
 
 def _write_tsv(path: Path, rows: Rows) -> None:
     with open(path, "w", encoding="utf-8", newline="") as stream:
-        stream.write("\t".join(rows) + "\n")
-        for number, row in enumerate(zip(*rows.values(), strict=True), start=1):
-            cells = [_cell(value) for value in row]
-            if any(mark in cell for cell in cells for mark in "\t\r\n"):
-                raise DataError(
-                    f"row {number} holds a tab or a line break, which a tsv can't; write a csv or a jsonl (--output)"
-                )
-            stream.write("\t".join(cells) + "\n")
+        stream.writelines(_tsv_lines(rows))
+
+
+def _tsv_lines(rows: Rows) -> Iterator[str]:
+    for number, row in enumerate(((*rows,), *zip(*rows.values(), strict=True))):
+        cells = [_cell(value) for value in row]
+        if any(mark in cell for cell in cells for mark in "\t\r\n"):
+            where = f"row {number}" if number else "the header"
+            raise DataError(
+                f"{where} holds a tab or a line break, which a tsv can't; write a csv or a jsonl (--output)"
+            )
+        yield "\t".join(cells) + "\n"
 
 
 def _write_csv(path: Path, rows: Rows) -> None:
@@ -127,7 +140,10 @@ def _write_parquet(path: Path, rows: Rows) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    parquet.write_table(pa.table(dict(rows)), path)
+    try:
+        parquet.write_table(pa.table(dict(rows)), path)
+    except pa.ArrowException as error:
+        raise DataError(f"parquet can't hold these columns ({error}); write a jsonl (--output)") from error
 
 
 def _cell(value: Any) -> str:

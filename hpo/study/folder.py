@@ -98,7 +98,7 @@ def check_unchanged(folder: Path, config: StudyConfig) -> None:
     if saved is None:
         return
     before, now = saved["config"], json.loads(config.to_json())
-    differing = [(section, before.get(section), now.get(section)) for section in _MEANING]
+    differing = list(zip(_MEANING, _meaning(before), _meaning(now), strict=True))
     searched = before.get("search", {})
     metric = searched.get("metric") or config.task.default_metric
     differing.append(("search.metric", [metric] if isinstance(metric, str) else metric, list(config.objectives)))
@@ -114,6 +114,14 @@ def check_unchanged(folder: Path, config: StudyConfig) -> None:
     ]
     if problems:
         raise ConfigError(problems)
+
+
+def _meaning(values: Mapping[str, Any]) -> list[Any]:
+    """Of each of these sections, without the seeds that choose rows: which rows these were is told by their digests."""
+    stages = values.get("stages") or {"adapt": {"data": {}}}
+    for data in (values["data"], stages["adapt"]["data"]):
+        data.pop("seed", None)
+    return [values.get(section) for section in _MEANING]
 
 
 def check_is_its_own(folder: Path, config: StudyConfig, past: PastStudy) -> None:

@@ -189,12 +189,11 @@ def prepare(config: StudyConfig, screen: Screen) -> Prepared:
 def _load(config: StudyConfig, data: DataConfig, task: Task, key: str, cache: Path, screen: Screen) -> Splits:
     """key: of the task in the space file. Where a column is missing, it says which key names it."""
     try:
-        return load(
-            data, layout=task.layout, base=config.base, seed=config.seed, cache=cache / "data", announce=screen.say
-        )
+        return load(data, layout=task.layout, base=config.base, cache=cache / "data", announce=screen.say)
     except MissingColumnError as error:
         naming = (name for name, own in task if own == error.column or (isinstance(own, tuple) and error.column in own))
-        where = f"{key}.{next(naming, 'type')}"
+        of_group = f"{key.removesuffix('task')}data.group" if error.column == data.group else f"{key}.type"
+        where = next((f"{key}.{name}" for name in naming), of_group)
         remedy = "" if str(error).endswith("?") else "; name one of them here, or add it to the rows"
         raise ConfigError([Problem(where, f"{error}{remedy}")]) from error
 

@@ -46,6 +46,10 @@ class TrackingConfig(BaseModel):
                 raise ValueError(f"{uri!r} names no database file; write sqlite:///FILE.db")
         elif scheme not in ("postgresql+psycopg2", "http", "https") or not re.match(r"^//[^/]+", rest):
             raise ValueError(f"{without_password(uri)!r} is not a store that MLflow can be given here; {_REMEDY}")
+        if re.search(r"[?&]\w*password=", uri):
+            raise ValueError(
+                f"{without_password(uri)!r} holds a password in its query; put it into PGPASSWORD or PGPASSFILE"
+            )
         return uri
 
     @field_validator("tensorboard")

@@ -134,6 +134,10 @@ def test_passwords_are_not_repeated(good, write_space):
     assert "secret" in loaded.tracking.uri
     for password in ("sec@zz", "sec/zz", "a:sec@zz"):
         assert "zz" not in refusal(write_space(good), f"tracking.uri=postgresql://me:{password}@host/db")
+    for query in ("password=sec-zz", "connect_timeout=9&sslpassword=sec-zz&sslmode=require"):
+        said = refusal(write_space(good), f"tracking.uri=postgresql+psycopg2://me@host/db?{query}")
+        assert "put it into PGPASSWORD or PGPASSFILE" in said
+        assert "zz" not in said
 
 
 def test_the_command_line_names_the_storage(good, write_space, tmp_path):

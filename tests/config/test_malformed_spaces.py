@@ -188,6 +188,13 @@ CASES = {
     "storage in a bucket": ("seed: 17", "storage: s3://bucket/studies", 2, "storage", "name one that all nodes see"),
     "a ledger in a file": ("seed: 17", "ledger: sqlite:///ledger.db", 2, "ledger", "write postgresql+psycopg2://"),
     "a password in the ledger": ("seed: 17", "ledger: postgresql+psycopg2://me:pw@h/d", 2, "ledger", "PGPASSFILE"),
+    "a password in the ledger's query": (
+        "seed: 17",
+        "ledger: postgresql+psycopg2://me@h/d?connect_timeout=9&password=pw",
+        2,
+        "ledger",
+        "password=***' holds a password, which would be kept with the study; put it into PGPASSWORD",
+    ),
     "no size": ("seed: 17", "checkpoints: {max_bytes: lots}", 2, "checkpoints.max_bytes", "2GB"),
     "list instead of a section": ("budget: {trials: 8}", "budget: [8]", 25, "budget", "not a section of keys"),
     "key twice": ("seed: 17", "seed: 17\nseed: 18", 3, "seed", "first on line 2"),

@@ -1,5 +1,6 @@
 """Every space that ships: it loads, it is for the task it names, and it reads like a page."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ GLUE = {
     "qnli": (["question", "sentence"], "accuracy", 3000),
     "qqp": (["question1", "question2"], "f1", 5000),
     "rte": (["sentence1", "sentence2"], "accuracy", 250),
-    "sst2": (["sentence"], "accuracy", 2000),
+    "sst2": (["sentence"], "accuracy", None),
     "stsb": (["sentence1", "sentence2"], "pearson", 500),
     "wnli": (["sentence1", "sentence2"], "accuracy", 70),
 }
@@ -81,10 +82,33 @@ def test_glue_has_its_columns_metric_and_a_labelled_test(name):
     assert (loaded.data.hub, loaded.data.config) == ("nyu-mll/glue", name)
     assert list(loaded.task.texts) == columns
     assert (loaded.metric, loaded.mode) == (metric, "max")
-    assert (loaded.data.test.from_, loaded.data.test.rows) == ("train", rows)
+    if rows is None:
+        assert (loaded.data.test, loaded.data.splits.test, loaded.data.validation.rows) == (None, "validation", 2000)
+    else:
+        assert (loaded.data.test.from_, loaded.data.test.rows) == ("train", rows)
     assert loaded.data.splits.validation == ("validation_matched" if name == "mnli" else "validation")
     for parameter, values in BERT_PAPER_GRID.items():
         assert all(loaded.space.parameters[parameter].contains(value) for value in values)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in SPACES if re.search(r"config: sst2|data/sst2", path.read_text())],
+    ids=lambda path: path.stem,
+)
+def test_no_space_judges_a_winner_on_phrases_that_stand_in_its_training_rows(path):
+    data = load(path).data
+    assert data.test is None
+    assert (data.splits.test if data.files is None else data.files.test.stem) == "validation"
+
+
+@pytest.mark.parametrize(
+    ("name", "group"), [("glue_mnli", "premise"), ("glue_qnli", "question"), ("qa_squad", "context")]
+)
+def test_rows_with_one_text_in_common_are_cut_together(name, group):
+    loaded = load(FOLDER / f"{name}.yaml")
+    assert loaded.data.group == group
+    assert group in loaded.task.layout.columns
 
 
 def test_a_night_is_a_study_of_its_own_that_knows_the_others(monkeypatch):
@@ -130,7 +154,7 @@ def test_a_hyperparameter_that_does_nothing_in_a_task_is_refused(name, option, n
 
 def test_files_of_ones_own_are_named_on_the_command_line(real_data):
     sst2 = real_data / "sst2"
-    named = [f"data.files.{split}={sst2 / f'{split}.tsv'}" for split in ("train", "validation")]
+    named = [f"data.files.train={sst2}/train.tsv", f"data.files.test={sst2}/validation.tsv"]
     loaded = load(FOLDER / "files_sst2.yaml", named)
     assert loaded.data.files.train.is_file()
-    assert loaded.data.files.validation.is_file()
+    assert loaded.data.files.test.is_file()

@@ -23,12 +23,12 @@ def write(tmp_path: Path) -> Callable[[str, str | bytes], Path]:
 
 @pytest.fixture
 def load_splits(tmp_path: Path) -> Callable[..., Splits]:
-    def load_them(data: dict[str, Any], *, base: Path = tmp_path, seed: int = 17, **changes: Any) -> Splits:
+    def load_them(data: dict[str, Any], *, base: Path = tmp_path, **changes: Any) -> Splits:
         wanted: dict[str, Any] = {"texts": ("sentence",), "label": "label", "label_kind": "class", **changes}
         kind, inputs = wanted["label_kind"], tuple(Column(name, "text") for name in wanted["texts"])
         names = (lambda value: (value,)) if kind == "class" else (lambda value: ())
         layout = wanted.get("layout") or Layout(inputs, Column(wanted["label"], kind), names=names)
         config = DataConfig.model_validate(data)
-        return load(config, base=base, seed=seed, cache=tmp_path / "cache", announce=lambda words: None, layout=layout)
+        return load(config, base=base, cache=tmp_path / "cache", announce=lambda words: None, layout=layout)
 
     return load_them

@@ -43,6 +43,19 @@ def test_encoded_splits_are_written_once(splits: Splits, tmp_path: Path) -> None
     assert encode_splits(splits, counting, cache=tmp_path, key={**KEY, "tokenizer": "3"}) != first
 
 
+def test_a_cache_is_as_readable_for_others_as_the_umask_has_it(splits: Splits, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        made = encode_splits(splits, encode, cache=tmp_path, key=KEY)
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (made.search.parent, made.search, made.train)] == [
+        0o750,
+        0o750,
+        0o640,
+    ]
+
+
 def test_trials_are_given_a_folder_without_test_rows(splits: Splits, tmp_path: Path) -> None:
     files = encode_splits(splits, encode, cache=tmp_path, key=KEY)
     assert sorted(path.name for path in files.search.rglob("*")) == ["train.arrow", "validation.arrow"]

@@ -220,7 +220,7 @@ def test_a_limit_and_a_cut_leave_training_rows_of_every_label(load_splits: Load,
     assert [own.rows for own in splits.records] == [60, 50, 3_000]
     again = load_splits(data, base=real_data, layout=LABELS.layout)
     assert again.digest == splits.digest
-    assert load_splits(data, base=real_data, layout=LABELS.layout, seed=3).digest != splits.digest
+    assert load_splits(data | {"seed": 3}, base=real_data, layout=LABELS.layout).digest != splits.digest
 
 
 @pytest.mark.parametrize(

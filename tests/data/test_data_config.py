@@ -40,6 +40,8 @@ def test_one_source_is_enough() -> None:
         ({"hub": "a/b", "test": {"from": "test", "rows": 9}}, "'train' or 'validation'"),
         ({"hub": "a/b", "test": {"from": "train", "rows": 0}}, "greater than or equal to 1"),
         ({"hub": "a/b", "limits": {}}, "Extra inputs"),
+        ({"hub": "a/b", "splits": {"test": "validation"}}, "'validation' is named for validation and test; cut one of"),
+        ({"files": {**FILES, "test": "c.conll"}, "group": "id"}, "a conll file has words and tags only"),
     ],
 )
 def test_what_cannot_work_is_refused_with_advice(data: dict[str, object], words: str) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import subprocess
 import sys
@@ -33,6 +34,13 @@ def test_the_splits_are_balanced_and_share_no_sentence(source: Source) -> None:
     }
     sentences = [text.lower() for split in source.splits.values() for text in split.table["sentence"].to_pylist()]
     assert len(sentences) == len(set(sentences)) == 3_300
+
+
+def test_the_cache_may_be_read_by_whom_the_umask_lets(cache: Path, source: Source) -> None:
+    before = os.umask(0)
+    os.umask(before)
+    (made,) = cache.iterdir()
+    assert made.stat().st_mode & 0o777 == 0o666 & ~before
 
 
 def test_no_sentence_names_a_library(source: Source) -> None:

@@ -6,7 +6,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from hpo.columns import Column
 from hpo.data.files import read_file
+from hpo.data.tables import read_rows
 from hpo.errors import DataError
 
 Write = Callable[[str, str | bytes], Path]
@@ -88,6 +90,7 @@ def test_quotes_of_the_published_files_survive(real_data: Path) -> None:
         ("a.jsonl", '{"sentence": "a", "label": 1}\n{"sentence": \n', "line 2: not JSON"),
         ("a.jsonl", '{"sentence": "a", "label": 1}\n\n{}\n', "line 2: not JSON"),
         ("a.jsonl", "[" * 100_000 + "\n", "line 1: not JSON"),
+        ("a.jsonl", '{"sentence": "a", "label": 1' + "0" * 5_000 + "}\n", "line 1: not JSON .Exceeds the limit"),
         ("a.jsonl", '{"sentence": "a", "label": 1}\n{"sentence": "b", "label": "x"}\n', "line 2: 'label' is 'x'"),
         ("a.jsonl", '{"sentence": "\\ud800", "label": 1}\n', "'sentence' cannot be read"),
         ("a.tsv", b"sentence\tlabel\ncaf\xe9\t1\n", r"byte 18 \(line 2\) is 0xe9, which is not UTF-8"),
@@ -110,6 +113,22 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     (tmp_path / "folder.tsv").mkdir()
     with pytest.raises(DataError, match="not a folder"):
         read_file(tmp_path / "folder.tsv", COLUMNS)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="this system has no file that can't be read")
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.symlink_to("/proc/self/mem")  # it opens, and reading it fails
+    with pytest.raises(DataError, match=r"a\.jsonl: not readable .*check its rights and its disk"):
+        read_file(path, COLUMNS)
+    with pytest.raises(DataError, match=r"a\.jsonl: not readable"):
+        read_rows(path, [Column("sentence", "text")])
+
+
+def test_deep_json_is_told_by_its_line(write: Write) -> None:
+    path = write("a.jsonl", '{"sentence": ' + "[" * 100_000 + "\n")
+    with pytest.raises(DataError, match="line 1: not JSON"):
+        read_rows(path, [Column("sentence", "text")])
 
 
 def test_a_parquet_without_the_column_names_those_that_it_has(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def outcome(folder: Path, suffix: str, kind: str = "class") -> Splits | DataErro
     problem = "regression" if kind == "number" else "single_label_classification"
     layout = SequenceClassification(text="sentence", label="label", problem_type=problem).layout
     try:
-        splits = load(config, layout=layout, base=folder, seed=1, cache=folder / "cache", announce=lambda words: None)
+        splits = load(config, layout=layout, base=folder, cache=folder / "cache", announce=lambda words: None)
     except DataError as error:
         return error if len(str(error)) > 10 else pytest.fail(f"wordless: {error!r}")
     assert len(splits.validation) >= 1

@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,7 +8,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 pytestmark = [pytest.mark.service, pytest.mark.real_data]
 
@@ -17,14 +20,15 @@ PROGRAM = """if True:
     from hpo.data.config import DataConfig
     from hpo.data.loading import load
     from hpo.errors import HpoError
-    from hpo.tasks.sequence_classification import SequenceClassification
+    from hpo.tasks import Task
+    from pydantic import TypeAdapter
     answers = []
     for data, task in json.loads(sys.argv[1]):
-        task = SequenceClassification.model_validate(task)
+        task = TypeAdapter(Task).validate_python({"type": "sequence-classification", **task})
         try:
             splits = load(
                 DataConfig.model_validate(data), layout=task.layout,
-                base=Path(), seed=17, cache=Path(), announce=lambda words: None,
+                base=Path(), cache=Path(), announce=lambda words: None,
             )
         except HpoError as error:
             answers.append([type(error).__name__, str(error)])
@@ -70,6 +74,14 @@ def test_glue_comes_from_the_hub_once_and_from_the_cache_offline(hub_mirror: str
     assert offline == online
 
 
+def test_a_published_split_that_is_used_for_another_one_is_not_told_as_unused(hub_mirror: str, hub_cache: Path) -> None:
+    cut = {"splits": {"test": "validation"}, "validation": {"from": "train", "rows": 1_000}}
+    [(rows, _, notes, records)] = ask(hub_mirror, hub_cache, ({**GLUE, "config": "sst2", **cut}, SENTENCE))
+    assert (rows["validation"], rows["test"]) == (1_000, 872)
+    assert records[2]["source"].endswith("split validation")
+    assert not any("not used" in note for note in notes)
+
+
 def test_names_of_classes_keep_the_order_of_the_hub_and_hidden_test_labels_are_told(
     hub_mirror: str, hub_cache: Path
 ) -> None:
@@ -112,6 +124,59 @@ def test_what_the_hub_does_not_have_is_the_users_mistake(hub_mirror: str, hub_ca
         assert part in words
 
 
+def write_features(path: Path, columns: dict[str, Any], features: dict[str, Any]) -> None:
+    """A parquet file as `datasets` writes it, which says there what its columns are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {"huggingface": json.dumps({"info": {"features": features}})}
+    parquet.write_table(pa.table(columns).replace_schema_metadata(about), path)
+
+
+def test_tags_that_are_hidden_are_no_tags_of_the_last_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tag = {"names": ["O", "B-PER", "I-PER"], "_type": "ClassLabel"}
+    features = {
+        "tokens": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"},
+        "tags": {"feature": tag, "_type": "List"},
+    }
+    tokens, tags = [["Ann", "ran"], ["he", "sat"]], [[1, 0], [0, 0]]
+    for split, own in (("train", tags), ("validation", [*tags[:1], [None, 0]]), ("test", [[-1, -1]] * 2)):
+        write_features(tmp_path / "own" / "tags" / f"{split}.parquet", {"tokens": tokens, "tags": own}, features)
+    monkeypatch.chdir(tmp_path)
+    task = {"type": "token-classification", "tokens": "tokens", "tags": "tags"}
+    [(rows, _, notes, _)] = ask(DEAD, tmp_path / "home", ({"hub": "own/tags"}, task))
+    assert rows == {"train": 2, "validation": 1}
+    assert "1 rows of validation dropped: they have no label" in notes
+    assert any("the labels of the test split are hidden" in note for note in notes)
+
+
+def test_files_that_do_not_fit_together_are_no_matter_of_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "own" / "rows"
+    folder.mkdir(parents=True)
+    (folder / "train-1.csv").write_text("sentence,label\na,0\nb,1\n")
+    (folder / "train-2.csv").write_text("text,stars\na,0\nb,1\n")
+    monkeypatch.chdir(tmp_path)
+    [(kind, words)] = ask(DEAD, tmp_path / "home", ({"hub": "own/rows"}, SENTENCE))
+    assert kind == "DataError"
+    assert words.startswith("own/rows: datasets makes no rows of its files (")
+    assert "All the data files must have the same columns" in words
+
+
+def test_a_disk_that_is_full_is_no_matter_of_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "own" / "rows"
+    folder.mkdir(parents=True)
+    (folder / "train.csv").write_text("sentence,label\n" + "a long sentence of many words,1\n" * 20_000)
+    monkeypatch.chdir(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # the program's, too, which begins from here
+    try:
+        [(kind, words)] = ask(DEAD, tmp_path / "home", ({"hub": "own/rows"}, SENTENCE))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert kind == "ServiceError"
+    assert words.startswith("own/rows: cannot be kept on this disk (")
+
+
 EIGHT = """if True:
     import os, sys
     from pathlib import Path
@@ -125,7 +190,7 @@ EIGHT = """if True:
         if (child := os.fork()) == 0:
             task = SequenceClassification(text=("sentence1", "sentence2"), label="label")
             data = DataConfig.model_validate({"hub": "nyu-mll/glue", "config": "rte"})
-            splits = load(data, layout=task.layout, base=Path(), seed=1, cache=Path(), announce=lambda words: None)
+            splits = load(data, layout=task.layout, base=Path(), cache=Path(), announce=lambda words: None)
             model = fetch("google-bert/bert-base-uncased")
             os.write(1, f"{splits.digest} {model.digest}\\n".encode())
             os._exit(0)

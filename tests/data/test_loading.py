@@ -1,6 +1,7 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -47,12 +48,12 @@ def test_a_cut_is_stratified_disjoint_and_leaks_no_text(load_splits: Load, real_
     dropped = 67_349 - 2_000 - len(splits.train)
     assert 0 < dropped < 100
     assert f"{dropped} rows dropped from train: their text is in the rows cut for test" in splits.notes
-    assert "2000 rows cut by seed 17" in splits.records[2].source
+    assert "2000 rows cut by data.seed 17" in splits.records[2].source
 
 
 def test_the_seed_alone_chooses_the_rows(load_splits: Load, real_data: Path) -> None:
     data = {"files": SST2, "test": {"from": "train", "rows": 500}, "limit": {"train": 1_000, "validation": 100}}
-    one, same, other = (load_splits(data, base=real_data, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (load_splits(data | {"seed": seed}, base=real_data) for seed in (1, 1, 2))
     assert one.records == same.records
     assert one.digest == same.digest != other.digest
     for name in one.tables:
@@ -63,10 +64,10 @@ def test_a_few_examples_of_each_class_are_chosen_by_the_seed(load_splits: Load, 
     write("a.tsv", HEADER + "".join(f"text {i}\t{i % 7 % 3}\n" for i in range(90)) + "rare\t9\n")
     write("b.tsv", HEADER + "other\t0\n")
     data = {"files": {"train": "a.tsv", "validation": "b.tsv"}, "limit": {"per_class": 4}}
-    one, same, other = (load_splits(data, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (load_splits(data | {"seed": seed}) for seed in (1, 1, 2))
     assert Counter(one.train["label"].to_pylist()) == {"0": 4, "1": 4, "2": 4, "9": 1}
     assert one.digest == same.digest != other.digest
-    assert one.records[0].source.endswith("; at most 4 rows of each class by seed 1")
+    assert one.records[0].source.endswith("; at most 4 rows of each class by data.seed 1")
 
 
 def test_limits_do_not_move_the_cuts(load_splits: Load, real_data: Path) -> None:
@@ -226,7 +227,7 @@ def test_a_cut_replaces_the_published_split_with_a_word_on_it(load_splits: Load)
     assert [len(table) for table in splits.tables.values()] == [300, 60, 600]
     assert set(Counter(splits.test["library"].to_pylist()).values()) == {100}
     assert "the published test split is not used: test is cut from train" in splits.notes
-    assert splits.records[0].source.endswith("; at most 300 rows by seed 17")
+    assert splits.records[0].source.endswith("; at most 300 rows by data.seed 17")
 
 
 def test_a_cut_that_leaves_little_of_a_class_still_has_its_rows(load_splits: Load, write: Write) -> None:
@@ -239,3 +240,75 @@ def test_a_cut_that_takes_every_text_of_train_is_refused(load_splits: Load, writ
     write("a.tsv", HEADER + "".join(f"same\t{i % 2}\n" for i in range(10)))
     with pytest.raises(DataError, match="no rows are left in train"):
         load_splits({"files": {"train": "a.tsv"}, "validation": {"from": "train", "rows": 4}})
+
+
+def families(rows: int, of_a_family: int) -> str:
+    """Sentences with a label and a family, which no task reads."""
+    lines = [f"text {i}\t{i % 2}\tFamily {i // of_a_family}" for i in range(rows)]
+    return "\n".join(["sentence\tlabel\tfamily", *lines]) + "\n"
+
+
+def families_of(table: pa.Table, of_a_family: int) -> set[int]:
+    return {int(text.split()[1]) // of_a_family for text in table["sentence"].to_pylist()}
+
+
+def test_rows_of_a_group_stand_on_one_side_of_every_cut(load_splits: Load, write: Write) -> None:
+    write("a.tsv", families(300, 3))
+    cuts = {"test": {"from": "train", "rows": 50}, "validation": {"from": "train", "rows": 31}}
+    data = {"files": {"train": "a.tsv"}, **cuts, "group": "family"}
+    splits = load_splits(data)
+    assert [len(table) for table in splits.tables.values()] == [300 - 48 - 30, 30, 48]  # whole groups, never more
+    parts = [families_of(table, 3) for table in splits.tables.values()]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 100
+    assert splits.train.column_names == ["sentence", "label"]
+    assert splits.notes == ()
+    assert splits.records[2].source.endswith("; 50 rows cut by data.seed 17, in whole groups of family")
+    assert load_splits(data).digest == splits.digest != load_splits(data | {"seed": 1}).digest
+
+
+def test_a_group_is_the_column_of_a_task_too_and_compares_as_texts_do(load_splits: Load, write: Write) -> None:
+    rows = "".join(f"{'The' if i % 2 else 'the '} premise {i // 4}\thypothesis {i}\t{i % 3}\n" for i in range(120))
+    write("a.tsv", "premise\thypothesis\tlabel\n" + rows)
+    data = {"files": {"train": "a.tsv"}, "validation": {"from": "train", "rows": 40}, "group": "premise"}
+    splits = load_splits(data, texts=("premise", "hypothesis"))
+    assert len(splits.validation) == 40
+    sides = [{" ".join(text.lower().split()) for text in own["premise"].to_pylist()} for own in splits.tables.values()]
+    assert (len(sides[0]), len(sides[1]), sides[0] & sides[1]) == (20, 10, set())
+
+
+def test_groups_that_are_all_too_large_are_cut_by_the_smallest(load_splits: Load, write: Write) -> None:
+    write("a.tsv", families(25, 10))
+    data = {"files": {"train": "a.tsv"}, "validation": {"from": "train", "rows": 3}, "group": "family"}
+    assert len(load_splits(data).validation) == 5
+
+
+def test_a_cut_from_validation_leaves_its_groups_in_no_other_split_and_published_ones_are_counted(
+    load_splits: Load, write: Write
+) -> None:
+    write("a.tsv", families(60, 3))
+    write("b.tsv", families(90, 3).replace("text", "other"))
+    data = {"files": {"train": "a.tsv", "validation": "b.tsv"}, "group": "family"}
+    published = load_splits(data)
+    assert (len(published.train), len(published.validation)) == (60, 90)
+    assert "60 of 90 validation rows have a 'family' that is in train, too" in published.notes
+    cut = load_splits(data | {"test": {"from": "validation", "rows": 30}})
+    assert cut.test is not None
+    assert not families_of(cut.test, 3) & (families_of(cut.train, 3) | families_of(cut.validation, 3))
+    dropped = 60 - len(cut.train)
+    assert f"{dropped} rows dropped from train: their 'family' is in the rows cut for test" in cut.notes
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"group": "famile"}, "there is no column 'famile'.*did you mean family"),
+        ({"group": "same"}, "all 30 rows of train have the same 'same', and a cut takes whole groups; name another"),
+        ({"group": "some"}, "row 2: 'some' is null, not a group; give it one"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused(load_splits: Load, tmp_path: Path, data: dict[str, Any], words: str) -> None:
+    rows = {"sentence": [f"text {i}" for i in range(30)], "label": [0, 1] * 15, "family": [*range(10)] * 3}
+    table = pa.table({**rows, "same": ["x"] * 30, "some": ["a", None, "b"] * 10})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=words):
+        load_splits({"files": {"train": "a.parquet"}, "validation": {"from": "train", "rows": 9}, **data})

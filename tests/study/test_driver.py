@@ -199,7 +199,7 @@ def test_glue_runs_through_the_hub_and_trials_need_no_network(serve_hub: Any, tm
     arguments = ["--space", "spaces/glue_sst2.yaml", "--storage", tmp_path / "studies"]
     for change in (
         "data.limit.train=600",
-        "data.test.rows=100",
+        "data.validation.rows=100",
         "budget.trials=2",
         "space.num_train_epochs=1",
         "search.first=[default]",
