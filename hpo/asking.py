@@ -4,12 +4,12 @@ Must import nothing heavy, and open neither the model nor the rows.
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpo.errors import ConfigError, Problem
+from hpo.mlflow_client import default_store
 
 if TYPE_CHECKING:
     from hpo.columns import Column
@@ -32,7 +32,7 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     """--tracking-uri."""
     parser.add_argument(
         "--tracking-uri",
-        default=os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db",
+        default=default_store(),
         metavar="URI",
         help="where the registry is: by default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db",
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo.asking import add_store
 from hpo.errors import ConfigError, ModelError, Problem, exit_code_of
+from hpo.mlflow_client import store_option, store_variable
 
 if TYPE_CHECKING:
     from hpo.registry import Past, Registry, Version
@@ -62,12 +63,14 @@ def _show(registry: "Registry", arguments: argparse.Namespace) -> None:
     past = registry.past(arguments.model)
     number = past.chain.champion
     if number is None:
-        raise ModelError(f"{arguments.model}: it has versions, but none was ever promoted; {_how_to_promote(past)}")
+        how = _how_to_promote(past, arguments.tracking_uri)
+        raise ModelError(f"{arguments.model}: it has versions, but none was ever promoted; {how}")
     version = past.versions[number]
     if arguments.json:
         print(json.dumps(_as_json(past, version), indent=2))
         return
-    print("\n".join([*_words(past, version), "", *_usage(arguments.model)]))
+    uri = arguments.tracking_uri
+    print("\n".join([*_words(past, version, uri), "", *_usage(arguments.model, uri)]))
 
 
 def _history(registry: "Registry", arguments: argparse.Namespace) -> None:
@@ -107,13 +110,15 @@ def _tell(registry: "Registry", arguments: argparse.Namespace, made: "Version", 
     )
 
 
-def _words(past: "Past", version: "Version") -> Iterator[str]:
+def _words(past: "Past", version: "Version", uri: str) -> Iterator[str]:
     chain, tags = past.chain, version.tags
     yield f"{version.name}: version {version.number}, {_what(past, version)}, {_when(version)}"
     if chain.is_by_hand:
         yield "  a person put the alias there in MLflow; the next promotion has to beat it"
     elif chain.alias is None:
         yield "  its alias was taken away in MLflow, so nobody is served; the next one has to beat it even so"
+        again = f"promote --model {version.name} --version {version.number}{store_option(uri)}"
+        yield f"  to serve it again: python -m hpo.champion {again}"
     elif chain.alias != version.number:
         yield f"  the alias is still at version {chain.alias}: a promotion was cut short; the next one finishes it"
     if "hpo.by" in tags:
@@ -143,11 +148,12 @@ def _words(past: "Past", version: "Version") -> Iterator[str]:
             yield f"    validation: {seeds.mean:.4f} over {count} fresh seeds, {seeds.first:.4f} in the search"
 
 
-def _usage(model: str) -> list[str]:
+def _usage(model: str, uri: str) -> list[str]:
+    option, variable = store_option(uri), store_variable(uri)
     return [
         "to use it:",
-        f"  python -m hpo.predict --model models:/{model}@champion --input rows.csv --output answers.csv",
-        f"  mlflow models serve -m models:/{model}@champion --env-manager local",
+        f"  python -m hpo.predict --model models:/{model}@champion --input rows.csv --output answers.csv{option}",
+        f"  {variable}mlflow models serve -m models:/{model}@champion --env-manager local",
     ]
 
 
@@ -219,10 +225,11 @@ def _when(version: "Version") -> str:
     return datetime.fromtimestamp(version.created).strftime("%Y-%m-%d %H:%M")
 
 
-def _how_to_promote(past: "Past") -> str:
+def _how_to_promote(past: "Past", uri: str) -> str:
     numbers = ", ".join(str(number) for number in sorted(past.versions))
     name = next(iter(past.versions.values())).name
-    return f"there are {numbers}; to take one: python -m hpo.champion promote --model {name} --version N"
+    command = f"python -m hpo.champion promote --model {name} --version N{store_option(uri)}"
+    return f"there are {numbers}; to take one: {command}"
 
 
 def _who() -> str:

@@ -11,7 +11,7 @@ import itertools
 import math
 import operator
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -170,10 +170,8 @@ def _check_comparison(one: ast.expr, op: ast.cmpop, other: ast.expr, kinds: Mapp
 def _violation(node: ast.expr, values: Mapping[str, Value]) -> float:
     """Above zero where the expression is false, below where it is true, and never zero."""
     match node:
-        case ast.BoolOp(ast.And(), parts):
-            return max(_violation(part, values) for part in parts)
-        case ast.BoolOp(_, parts):
-            return min(_violation(part, values) for part in parts)
+        case ast.BoolOp(op, parts):
+            return _joined(op, parts, values)
         case ast.UnaryOp(ast.Not(), operand):
             return -_violation(operand, values)
         case ast.Compare(left, ops, comparators):
@@ -181,6 +179,21 @@ def _violation(node: ast.expr, values: Mapping[str, Value]) -> float:
             return max(_missed(one, op, other, values) for (one, other), op in zip(sides, ops, strict=True))
         case _:
             return -1.0 if _value(node, values) else 1.0
+
+
+def _joined(op: ast.boolop, parts: Sequence[ast.expr], values: Mapping[str, Value]) -> float:
+    """The least violation of `or`, the greatest of `and`. A part without a value breaks the whole only where the others
+    leave it open: `x == 0 or 1 / x < 2` is kept at 0, as in Python, whatever the order."""
+    sign = 1.0 if isinstance(op, ast.And) else -1.0
+    found, fault = [], None
+    for part in parts:
+        try:
+            found.append(sign * _violation(part, values))
+        except (ArithmeticError, TypeError) as error:
+            fault = error
+    if fault is not None and max(found, default=0.0) <= 0.0:
+        raise fault
+    return sign * max(found)
 
 
 def _missed(one: ast.expr, op: ast.cmpop, other: ast.expr, values: Mapping[str, Value]) -> float:

@@ -62,7 +62,7 @@ class Measured:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code. A mistake is told on stderr, without a traceback."""
     arguments = _parser().parse_args(argv)
-    return exit_code_of(lambda: _export(arguments), stopped="stopped; nothing was written")
+    return exit_code_of(lambda: _export(arguments))
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -79,12 +79,12 @@ def _export(arguments: argparse.Namespace) -> int:
         figures = write(model, rows, target)
         said = {"rows": rows.rows, "threads": _threads(), "forms": [asdict(own) for own in figures]}
         (target / FIGURES).write_text(json.dumps(said, indent=2), encoding="utf-8")
-        if registry is not None and version is not None:  # should this fail, the command can be given again
+        _move(target, arguments.output.absolute())
+        print(table(figures))
+        print(f"written: {arguments.output}", file=sys.stderr)
+        if registry is not None and version is not None:  # whatever it says, the files are there
             place = registry.attach(version, target, f"onnx-version-{version.number}", _tags(figures))
             print(f"logged with {version.uri}: {place}", file=sys.stderr)
-        _move(target, arguments.output.absolute())
-    print(table(figures))
-    print(f"written: {arguments.output}", file=sys.stderr)
     return 0
 
 

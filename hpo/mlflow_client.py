@@ -8,6 +8,7 @@ import fcntl
 import logging
 import os
 import re
+import shlex
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -100,6 +101,27 @@ def view_path(experiment_id: str, parent_run_id: str) -> str:
         f"#/experiments/{quote(experiment_id)}/runs?viewStateShareKey={quote(parent_run_id)}"
         "&workflowType=machine_learning"
     )
+
+
+def default_store() -> str:
+    """The store of whoever names none: MLFLOW_TRACKING_URI, else a file of this folder; MLflow's own rule, too."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+
+
+def store_option(uri: str) -> str:
+    """` --tracking-uri URI`, for a command that is printed; empty where it asks that store by itself."""
+    return "" if uri == default_store() else f" --tracking-uri {shlex.quote(without_password(uri))}"
+
+
+def store_variable(uri: str) -> str:
+    """`MLFLOW_TRACKING_URI=URI `, the same before one of MLflow's own commands."""
+    return "" if uri == default_store() else f"MLFLOW_TRACKING_URI={shlex.quote(without_password(uri))} "
+
+
+def kept_store(uri: str) -> str:
+    """As a file of a study may keep it: without a password, and the same from whatever folder it is read."""
+    database = sqlite_file(uri)
+    return f"sqlite:///{database}" if database else re.sub(r"//([^/:@\s]*):\S*@", r"//\1@", uri)
 
 
 def sqlite_file(uri: str) -> Path | None:

@@ -26,7 +26,7 @@ COSTS = {
 FALLING = frozenset({"loss", "mse", "perplexity", *COSTS})
 """Of these less is better."""
 
-OWN_UNIT = frozenset({"loss", "mse", "rmse", "mae", "perplexity", "sacrebleu", *COSTS})
+OWN_UNIT = frozenset({"loss", "mse", "perplexity", "sacrebleu", *COSTS})
 """Metrics with a unit of their own, none below 0. All others lie within -1 and 1: shares, F1, correlations."""
 
 SIGNED = frozenset({"matthews_correlation", "pearson", "spearmanr"})

@@ -33,7 +33,7 @@ def _run(arguments: argparse.Namespace) -> int:
     loaded = config.load(path, arguments.set, arguments.storage)
     try:
         if arguments.dry_run:
-            return _dry_run(loaded, timed=arguments.probe)
+            return _dry_run(loaded, timed=arguments.probe, address=arguments.address)
 
         from hpo.study import driver
 
@@ -42,14 +42,14 @@ def _run(arguments: argparse.Namespace) -> int:
         raise config.located(error, path, arguments.set) from None
 
 
-def _dry_run(config: "StudyConfig", *, timed: bool) -> int:
+def _dry_run(config: "StudyConfig", *, timed: bool, address: str | None) -> int:
     """The plan on stdout; what is read on the way is told on stderr."""
     from hpo.report.plan import plan_text
     from hpo.report.screen import open_screen
     from hpo.study.plan import make_plan
 
     with open_screen(sys.stderr) as screen:
-        plan = make_plan(config, screen, timed=timed)
+        plan = make_plan(config, screen, timed=timed, address=address)
     print(plan_text(plan))
     return 0
 

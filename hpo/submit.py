@@ -93,7 +93,7 @@ def _follow(jobs: "Jobs", job: str, *, stops: bool) -> int:
 
 def _as_asked(arguments: argparse.Namespace) -> list[str]:
     if arguments.dry_run:
-        return ["--dry-run", *([] if arguments.probe else ["--no-probe"])]
+        return ["--dry-run", *([] if arguments.probe else ["--no-probe"]), "--address", "auto"]
     return ["--resume", "--address", "auto"]
 
 

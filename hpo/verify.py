@@ -5,7 +5,6 @@ The arguments first; nothing heavy is imported before they are right. Must not j
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.errors import ConfigError, Problem, ServiceError, exit_code_of
+from hpo.mlflow_client import default_store, kept_store
 
 if TYPE_CHECKING:
     from hpo.invariants import Facts, Finding
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EPILOG = """examples:
   python -m hpo.verify --study quickstart
-  python -m hpo.verify --study /data/studies/reviews --tracking-uri http://mlflow:5000
+  python -m hpo.verify --study /data/studies/reviews --tracking-uri http://127.0.0.1:5000
   python -m hpo.verify --study quickstart --repair
 
 It looks at a study that no driver holds, and changes nothing unless it is told to. One line a check: the ledger
@@ -35,14 +35,14 @@ study; 130 stopped"""
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code. A mistake is told on stderr, without a traceback."""
     arguments = _parser().parse_args(argv)
-    return exit_code_of(lambda: _verify(arguments, _folder(arguments)))
+    return exit_code_of(lambda: _verify(arguments, *_asked(arguments)))
 
 
-def _folder(arguments: argparse.Namespace) -> Path:
-    """The study's. ConfigError where there is none, or where MLflow's address is no address."""
-    from pydantic import ValidationError
-
-    from hpo.tracking import TrackingConfig
+def _asked(arguments: argparse.Namespace) -> tuple[Path, str]:
+    """The study's folder, and where MLflow is: by default where the study was told to. ConfigError where there is no
+    such study, or MLflow's address is no address."""
+    from hpo.tracking import address_problems
+    from hpo.tracking.link import read_link
 
     problems: list[Problem] = []
     asked = Path(arguments.study)
@@ -51,20 +51,20 @@ def _folder(arguments: argparse.Namespace) -> Path:
         there = sorted(saved.parent.name for saved in arguments.storage.glob("*/study.json"))
         listed = f"{arguments.storage} has {', '.join(there)}" if there else f"{arguments.storage} has no studies"
         problems.append(Problem("--study", f"{arguments.study} is no study ({listed}); name one, or its folder"))
-    try:
-        TrackingConfig(uri=arguments.tracking_uri)
-    except ValidationError as error:
-        problems += [Problem("--tracking-uri", str(own["msg"])) for own in error.errors()]
+    uri = arguments.tracking_uri or default_store()
+    if not arguments.tracking_uri and (link := read_link(folder)) and link.uri and link.uri != kept_store(uri):
+        uri = link.uri
+    problems += address_problems(uri)
     if problems:
         raise ConfigError(problems)
-    return folder
+    return folder, uri
 
 
-def _verify(arguments: argparse.Namespace, folder: Path) -> int:
+def _verify(arguments: argparse.Namespace, folder: Path, uri: str) -> int:
     from hpo.study.lease import driver_lock
 
     with driver_lock(folder):
-        study, saved = _study(arguments, folder)
+        study, saved = _study(folder, uri)
         from hpo.invariants import Verdict, findings
         from hpo.study.examine import examine
         from hpo.study.mend import mend
@@ -101,7 +101,7 @@ def _after(before: "Sequence[Finding]", now: "Sequence[Finding]") -> "tuple[Find
     )
 
 
-def _study(arguments: argparse.Namespace, folder: Path) -> "tuple[Study, dict[str, str]]":
+def _study(folder: Path, uri: str) -> "tuple[Study, dict[str, str]]":
     """As it was saved, with MLflow where it is now. ServiceError where the file is damaged."""
     from hpo.config import StudyConfig
     from hpo.study.examine import Study
@@ -117,8 +117,7 @@ def _study(arguments: argparse.Namespace, folder: Path) -> "tuple[Study, dict[st
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         said = str(error).partition("\n")[0]
         raise ServiceError(f"storage: {file} can't be read ({said}); restore it from a backup") from None
-    name = experiment_name(arguments.tracking_uri, read_link(folder))
-    tracking = TrackingConfig(uri=arguments.tracking_uri, experiment=name or config.study)
+    tracking = TrackingConfig(uri=uri, experiment=experiment_name(uri, read_link(folder)) or config.study)
     config = config.model_copy(update={"tracking": tracking})
     return Study(folder.resolve(), config, saved.get("data_sha256", "")), saved
 
@@ -151,9 +150,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--tracking-uri",
-        default=os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db",
         metavar="URI",
-        help="where MLflow is; otherwise MLFLOW_TRACKING_URI, or mlflow.db in this folder",
+        help="where MLflow is: by default where the study was told to",
     )
     parser.add_argument("--repair", action="store_true", help="mend what can be mended")
     parser.add_argument(

@@ -15,6 +15,8 @@ from films import write_space
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch at import: small models gain nothing by more
 
+os.environ.pop("MLFLOW_TRACKING_URI", None)  # the developer's own store is none of the tests' business
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background of a shell; tests interrupt commands
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -63,6 +63,14 @@ def run(uri: str, capsys: pytest.CaptureFixture[str]) -> Any:
     return call
 
 
+def test_what_is_printed_can_be_typed(run: Any, uri: str, client: MlflowClient, name: str) -> None:
+    enter(client, "promote", 0.80)
+    said = run("show")[1]
+    assert f"--output answers.csv --tracking-uri {uri}\n" in said
+    assert f"MLFLOW_TRACKING_URI={uri} mlflow models serve" in said
+    assert f"history --model toy --tracking-uri {uri}" in run("promote", "--version", "7")[2]
+
+
 def test_show_says_who_is_champion_and_why(run: Any, client: MlflowClient, name: str) -> None:
     enter(client, "promote", 0.80)
     enter(client, "promote", 0.84)
@@ -191,6 +199,20 @@ def test_what_a_person_did_in_mlflow_is_said(run: Any, client: MlflowClient, nam
     assert "a person put the alias there" in said
     client.delete_registered_model_alias("toy", "champion")
     assert "its alias was taken away" in run("show")[1]
+
+
+@pytest.mark.parametrize("act", [("promote", "--version", "2"), ("rollback", "--to", "2")])
+def test_a_champion_whose_alias_was_taken_away_is_served_again_on_request(
+    run: Any, client: MlflowClient, name: str, act: tuple[str, ...]
+) -> None:
+    enter(client, "promote", 0.80)
+    enter(client, "promote", 0.84)
+    client.delete_registered_model_alias("toy", "champion")
+    assert "to serve it again: python -m hpo.champion promote --model toy --version 2" in run("show")[1]
+    assert run(*act)[0] == 0
+    assert client.get_model_version_by_alias("toy", "champion").version == 3
+    assert "already" in run(*act)[2]
+    assert "version 1 of toy is champion again" in run("rollback")[1], "not version 2, which just has to go"
 
 
 def test_names_without_versions_and_without_champions_are_told_apart(run: Any, client: MlflowClient) -> None:

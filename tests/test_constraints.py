@@ -68,6 +68,22 @@ def test_an_expression_without_a_value_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("batch == 0 or rate / batch < 1", True),
+        ("rate / batch < 1 or batch == 0", True),
+        ("batch > 0 or rate / batch < 1", False),
+        ("batch == 0 and rate / batch < 1", False),
+        ("not (batch > 0 and rate / batch < 1)", True),
+        ("not (batch == 0 and rate / batch < 1)", False),  # nobody knows, so neither it nor its contrary is kept
+        ("(batch == 0 or rate / batch < 1) == bf16", True),
+    ],
+)
+def test_a_part_without_a_value_matters_only_where_the_others_leave_it_open(text: str, holds: bool) -> None:
+    assert rule(text).holds({"batch": 0, "rate": 1e-4, "bf16": True}) is holds
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "is no comparison"),

@@ -92,6 +92,21 @@ def test_a_champion_is_written_measured_and_logged_with_its_version(
     assert {f"onnx-version-1/{name}" for name in ("model.onnx", "model-int8.onnx", "export.json")} <= logged
 
 
+def test_a_version_without_a_run_leaves_its_files(
+    registered: str, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = open_client(registered)
+    source = client.get_model_version("toy", "1").source
+    assert client.create_model_version("toy", source).run_id in (None, "")
+    target = tmp_path / "onnx"
+    arguments = ["--model", "models:/toy/2", "--input", str(rows), "--output", str(target), "--text", "text"]
+    assert export.main([*arguments, "--tracking-uri", registered]) == 2
+    said = capsys.readouterr()
+    assert "it comes from no run, so nothing can be put beside it; use the files" in said.err
+    assert "ONNX int8" in said.out
+    assert json.loads((target / "export.json").read_text())["rows"] == 50
+
+
 def test_spans_are_exported_as_scores_of_first_and_last_tokens(tmp_path: Path) -> None:
     config = transformers.BertConfig(
         vocab_size=30, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=37

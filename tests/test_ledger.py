@@ -11,7 +11,9 @@ from hpo.ledger import Ledger
 from hpo.ledger.seeds import SeedLedger
 from hpo.records import TrialState
 from hpo.samplers import GpConfig, Nsga2Config, RandomConfig, TpeConfig
+from hpo.schedulers import AshaConfig
 from hpo.space import Choice, Condition, Fixed, FloatRange, IntRange, Params, SearchSpace
+from hpo.study.steps import Ladder
 
 SPACE = SearchSpace(
     {
@@ -36,7 +38,7 @@ def ledger(folder: Path | None, space: SearchSpace = SPACE, sampler: object = TP
 
 
 def score(params: Params) -> float:
-    return float(params["learning_rate"]) + float(params["num_train_epochs"])
+    return float(params.get("learning_rate", 0.0)) + float(params.get("num_train_epochs", 0.0))
 
 
 def play(book: Ledger, trials: int, start: int = 0) -> list[Params]:
@@ -152,6 +154,30 @@ def test_reporting_a_step_again_overwrites_it(tmp_path: Path) -> None:
     assert book.records()[0].curve == {0.333333: 0.6}
 
 
+def test_optuna_ranks_stopped_trials_by_the_rows_that_they_saw_and_curves_stay_by_progress(tmp_path: Path) -> None:
+    space = SearchSpace({"num_train_epochs": Choice((2, 4))})
+    ladder = Ladder.of(AshaConfig(resource="samples", reduction_factor=4, rungs=2), space)
+
+    def opened(folder: Path, within: SearchSpace = space) -> Ledger:
+        return Ledger(folder, study="s", mode="max", space=within, sampler=TPE, seed=1, amount=ladder.amount)
+
+    book = opened(tmp_path)
+    book.enqueue([("first", {"num_train_epochs": 2}), ("first", {"num_train_epochs": 4})])
+    for looks in ((0.25, 0.5), (0.125, 0.25)):
+        record = book.ask()
+        assert record is not None
+        for progress in looks:
+            book.report(record.number, progress, 0.5 + progress)
+        book.tell(record.number, TrialState.PRUNED)
+    wider = SearchSpace({"num_train_epochs": Choice((2, 4, 8))})
+    for own in (book, opened(tmp_path), opened(tmp_path, wider)):
+        assert [list(trial.intermediate_values) for trial in own._trials()] == [[500_000, 1_000_000]] * 2
+        assert [record.curve for record in own.records()] == [{0.25: 0.75, 0.5: 1.0}, {0.125: 0.625, 0.25: 0.75}]
+    other = opened(tmp_path / "other", SearchSpace({"num_train_epochs": IntRange(1, 8)}))
+    other.bring_in("s", book.records())
+    assert [list(trial.intermediate_values) for trial in other._trials()] == [[500_000, 1_000_000]] * 2
+
+
 def test_seeds_differ_by_trial_by_replicate_and_from_each_other(tmp_path: Path) -> None:
     book = ledger(tmp_path)
     seeds = [book.seeds(number, replicate) for number in range(4) for replicate in range(3)]
@@ -241,6 +267,28 @@ def test_a_finite_space_with_rules_is_tried_out_too() -> None:
         book.tell(record.number, TrialState.COMPLETE, value=1.0)
     assert sorted(map(str, seen)) == sorted(map(str, space.grid()))
     assert len(seen) == 6
+
+
+LARGE = {name: IntRange(0, 99) for name in ("a", "b", "c", "d", "e", "f")}
+"""10^12 assignments: listing them takes months."""
+
+
+def test_in_a_large_finite_space_what_is_left_is_drawn_and_the_same_after_a_resume(tmp_path: Path) -> None:
+    space = ruled("a * b <= 20", space=SearchSpace(LARGE))
+    whole = play(ledger(None, space, RandomConfig()), 6)
+    parts = [play(ledger(tmp_path, space, RandomConfig()), 1, place)[0] for place in range(6)]
+    assert parts == whole
+    assert all(space.contains(params) for params in whole)
+
+
+def test_a_point_that_was_tried_is_drawn_again_and_the_search_ends_where_hardly_any_is_left() -> None:
+    parameters = {"loss": Choice(("a", "b")), "a": IntRange(0, 99_999, when=(Condition("loss", ("none",)),))}
+    book = ledger(None, SearchSpace(parameters), RandomConfig())  # two assignments, though the ranges multiply to more
+    asked = []
+    while (record := book.ask()) is not None:
+        asked.append(record.params)
+        book.tell(record.number, TrialState.COMPLETE, value=1.0)
+    assert sorted(map(str, asked)) == ["{'loss': 'a'}", "{'loss': 'b'}"]
 
 
 @pytest.mark.parametrize("first", [3, 25])

@@ -422,7 +422,7 @@ def test_a_registered_model_says_what_it_is_and_how_to_ask_it(uri: str, run_id: 
     ],
 )
 def test_the_words_fit_the_task(task: SequenceClassification, labels: Any, expected: str) -> None:
-    said = words.of_model("toy", task.usage(labels))
+    said = words.of_model("toy", task.usage(labels), "sqlite:///mlflow.db")
     assert expected in said
     assert "/invocations" in said
     assert len(said) < words.DESCRIPTION_LIMIT

@@ -43,11 +43,13 @@ class Paced:
         self._step = step
 
     def __getattr__(self, name: str) -> Any:
+        own = getattr(self.real, name)
+
         def call(*given: Any, **named: Any) -> Any:
             self._step(name)
-            return getattr(self.real, name)(*given, **named)
+            return own(*given, **named)
 
-        return call
+        return call if callable(own) else own
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
+import json
 import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,6 +16,7 @@ import pytest
 
 from hpo import submit
 from hpo.config import find, load, shipped
+from hpo.errors import ServiceError
 from hpo.runners.jobs import Heard, Jobs
 
 FILMS = """\
@@ -37,6 +40,14 @@ def films(tmp_path: Path) -> Path:
     return path
 
 
+@contextmanager
+def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
 @pytest.fixture
 def refusing() -> Iterator[str]:
     """A head that knows nobody's token."""
@@ -50,10 +61,8 @@ def refusing() -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Silence."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with served(Handler) as address:
+        yield address
 
 
 def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> str:
@@ -142,9 +151,33 @@ def test_nothing_of_a_log_is_said_twice_when_the_line_breaks() -> None:
     assert "".join(said) == "one\ntwo\nthree\n"
 
 
+def test_a_job_that_does_not_stop_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: dict[str, dict[str, object]] = {
+        "/api/version": {"version": "4", "ray_version": "2.60.0", "ray_commit": "0"},
+        "/api/jobs/films-1": {"type": "SUBMISSION", "submission_id": "films-1", "status": "RUNNING", "entrypoint": "x"},
+        "/api/jobs/films-1/stop": {"stopped": True},
+    }
+
+    class Head(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answers[self.path]).encode())
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            """Silence."""
+
+    monkeypatch.setattr("hpo.runners.jobs.STOPPED_WITHIN", 0.1)
+    with served(Head) as address, pytest.raises(ServiceError, match=r"films-1 has not stopped within 0\.1 s and may"):
+        Jobs(address).stop("films-1")
+
+
 def test_a_plan_is_asked_of_the_head_and_a_search_goes_on() -> None:
     asked = argparse.Namespace(dry_run=True, probe=False)
-    assert submit._as_asked(asked) == ["--dry-run", "--no-probe"]
+    assert submit._as_asked(asked) == ["--dry-run", "--no-probe", "--address", "auto"]
     assert submit._as_asked(argparse.Namespace(dry_run=False, probe=True)) == ["--resume", "--address", "auto"]
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import pytest
 from films import write_films
 
 from hpo import config, verify
+from hpo.confirmation import Candidate, Race
 from hpo.errors import ServiceError
+from hpo.invariants import Facts, Verdict, trials
 from hpo.invariants.mirror import doubled
-from hpo.records import Objective
-from hpo.records.mirrored import MirroredRun
+from hpo.records import Objective, Seeds, TrialConfirmed, TrialRecord, TrialState
+from hpo.records.mirrored import Mirrored, MirroredRun
 from hpo.runners import Resources, Runner
 from hpo.runners.inline import InlineRunner
 from hpo.study import driver
@@ -197,6 +200,20 @@ def run_twice(study: Path) -> None:
     client.create_run(run.info.experiment_id, run.info.start_time + 1, dict(run.data.tags), run_name="trial-0001")
 
 
+def begin_twice(study: Path) -> None:
+    """A server that was too slow has made the study's first run after it was given up on; trials were told to it."""
+    from hpo.mlflow_client import open_client
+
+    client = open_client(f"sqlite:///{study.parents[1] / 'mlflow.db'}")
+    by_name = "select run_uuid from runs where lifecycle_stage = 'active' and name = "
+    [(own,)] = query(study.parents[1] / "mlflow.db", f"{by_name} 'films'")
+    [(trial,)] = query(study.parents[1] / "mlflow.db", f"{by_name} 'trial-0001'")
+    run, child = client.get_run(own), client.get_run(trial)
+    late = client.create_run(run.info.experiment_id, run.info.start_time - 1, dict(run.data.tags), run_name="films")
+    tags = child.data.tags | {"mlflow.parentRunId": late.info.run_id}
+    client.create_run(run.info.experiment_id, child.info.start_time - 1, tags, run_name="trial-0001")
+
+
 HURTS = [
     (hurt_ledger, {"ledger"}, False),
     (hurt_events, {"events"}, True),
@@ -204,6 +221,7 @@ HURTS = [
     (hurt_status, {"statuses"}, True),
     (hurt_run, {"runs"}, True),
     (run_twice, {"runs"}, True),
+    (begin_twice, {"runs"}, True),
     (hurt_metric, {"values"}, False),
     (hurt_weights, {"checkpoints"}, False),
     (leave_folder, {"strangers"}, True),
@@ -237,7 +255,52 @@ def test_of_two_runs_of_a_trial_the_one_that_was_told_the_most_stays() -> None:
         return MirroredRun(run_id=run_id, experiment_id="1", kind="trial", number=number, status="", metrics=metrics)
 
     late, told, equal = run("late", 1, {}), run("told", 1, {"accuracy": 0.9}), run("equal", 1, {"accuracy": 0.9})
-    assert doubled((late, run("other", 2, {}), told, equal)) == [late, equal]
+    runs = (late, run("other", 2, {}), told, equal)
+    assert doubled(Mirrored(experiment_id="1", experiment="films", runs=runs)) == [late, equal]
+
+
+def test_of_two_runs_of_a_study_the_one_that_it_is_told_to_stays_with_what_is_below_it() -> None:
+    late, own = ([run_of("study", study), run_of("trial", study, 1)] for study in ("late", "own"))
+    late[1] = late[1].model_copy(update={"metrics": {"accuracy": 0.9}})
+    assert doubled(Mirrored(experiment_id="1", experiment="films", study_run="own", runs=(*late, *own))) == late
+    assert doubled(Mirrored(experiment_id="1", experiment="films", study_run="gone", runs=(*late, *own))) == own
+
+
+def run_of(kind: Any, study_run: str, number: int = -1) -> MirroredRun:
+    run_id = study_run if kind == "study" else f"{study_run}-{number}"
+    return MirroredRun(run_id=run_id, experiment_id="1", kind=kind, study_run=study_run, number=number, status="")
+
+
+def test_seeds_that_an_extended_study_counts_no_more_are_nothing_wrong() -> None:
+    """Trial 1 led a race of three seeds; now trial 7 leads, and puts it out after the second."""
+    scores = {0: {1: 0.70, 2: 0.71, 3: 0.705}, 1: {1: 0.80, 2: 0.801, 3: 0.85}, 7: {1: 0.95, 2: 0.951, 3: 0.949}}
+    candidates = [Candidate(number, "tpe", 0.9, is_reference=number == 0) for number in scores]
+    standing = Race(candidates, 3, 0.95, "max").standing(scores)
+    assert len(next(one for one in standing if one.number == 1).values) == 2
+    facts = Facts(
+        *("films", "accuracy", "max"),
+        runs=tuple(seed_run(number, place, value) for number, own in scores.items() for place, value in own.items()),
+        seeds=3,
+        events=tuple(TrialConfirmed(time=1.0, confirmed=one, mode="max") for one in standing),
+    )
+    assert trials.seeds(facts).verdict is Verdict.OK, trials.seeds(facts)
+    wrong = standing[0].model_copy(update={"mean": 0.96})
+    assert trials.seeds(replace(facts, events=(TrialConfirmed(time=1.0, confirmed=wrong, mode="max"),))).verdict is (
+        Verdict.BROKEN
+    )
+
+
+def seed_run(number: int, replicate: int, value: float) -> TrialRecord:
+    return TrialRecord(
+        number=number,
+        replicate=replicate,
+        params={},
+        origin="tpe",
+        state=TrialState.COMPLETE,
+        value=value,
+        curve={1.0: value},
+        seeds=Seeds(replicate, replicate),
+    )
 
 
 def test_checkpoints_of_an_earlier_release_are_not_asked_again(study: Path, check: Check) -> None:
@@ -292,6 +355,18 @@ def test_a_driver_refuses_a_study_whose_ledger_is_gone(
     assert sorted((study / "checkpoints").iterdir()) == checkpoints
 
 
+def test_every_opening_of_the_test_rows_is_kept(
+    study: Path, sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = ["promotion.min_improvement=0.5", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"]
+    changed = config.load(sound / "films.yaml", changes, study.parent)
+    [first] = json.loads((study / "outcome.json").read_text())["opened"]
+    for _ in range(2):  # the second one finds its question answered
+        assert driver.run(changed, resume=True, runner=here) == 0
+        assert "The test rows were opened 2 times, for trial" in capsys.readouterr().out
+        assert json.loads((study / "outcome.json").read_text())["opened"] == [first, first]
+
+
 def test_a_study_that_a_driver_holds_is_left_alone(study: Path, check: Check, tmp_path: Path) -> None:
     with driver_lock(study):
         done = subprocess.run(
@@ -335,9 +410,37 @@ def test_a_store_that_is_not_there_is_said_and_not_made(study: Path, tmp_path: P
     assert not (tmp_path / "mlflow.db").exists()
 
 
+def test_it_asks_the_store_that_was_told_whatever_the_variable_says(
+    study: Path, sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    monkeypatch.chdir(tmp_path)
+    assert json.loads((study / "mlflow.json").read_text())["uri"] == f"sqlite:///{sound}/mlflow.db"
+    assert verify.main(["--study", str(study), "--no-reevaluate"]) == 0, capsys.readouterr()
+    assert not (tmp_path / "other.db").exists()
+
+
+def test_nothing_is_mended_in_a_store_that_does_not_know_the_study(
+    study: Path, tmp_path: Path, store_template: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(store_template, tmp_path / "empty.db")
+    link = (study / "mlflow.json").read_text()
+    for name in ("empty.db", "absent.db"):
+        options = ["--tracking-uri", f"sqlite:///{tmp_path}/{name}", "--repair", "--no-reevaluate"]
+        assert verify.main(["--study", str(study), *options]) == 1
+        assert "shows no run of this study, and sqlite:///" in capsys.readouterr().err
+    assert (study / "mlflow.json").read_text() == link
+    assert query(tmp_path / "empty.db", "select count(*) from runs") == [(0,)]
+    assert not (tmp_path / "absent.db").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "remedy"),
-    [("study.json", "restore it from a backup"), ("outcome.json", "remove it and go on with --resume")],
+    [
+        ("study.json", "restore it from a backup"),
+        ("outcome.json", "remove it and go on with --resume"),
+        ("mlflow.json", "remove it and mlflow.cursor beside it and go on with --resume"),
+    ],
 )
 def test_a_saved_file_that_is_damaged_is_a_missing_service(
     name: str, remedy: str, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -173,7 +173,7 @@ class StudyConfig(Section):
     resources: ResourcesConfig = ResourcesConfig()
     confirm: ConfirmConfig | None = None
     promotion: PromotionConfig | None = None
-    tracking: TrackingConfig = TrackingConfig()
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     storage: Path = Path("studies")
     ledger: str | None = None
     checkpoints: CheckpointsConfig = CheckpointsConfig()

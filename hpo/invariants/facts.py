@@ -64,7 +64,7 @@ class Reevaluated:
 class Champion:
     """Of the name in `promotion.model`. number: None where none was promoted. alias: the version that has it. wrong:
     why it can't be used. gaps: promotions that never met the one before them. is_owed: this study says that it
-    promoted, and the registry has no such version."""
+    promoted, and the registry has no such version. store: the option by which commands find that registry."""
 
     model: str
     number: int | None = None
@@ -73,6 +73,10 @@ class Champion:
     wrong: str | None = None
     gaps: tuple[int, ...] = ()
     is_owed: bool = False
+    store: str = ""
+
+    def command(self, act: str) -> str:
+        return f"python -m hpo.champion {act} --model {self.model}{self.store}"
 
 
 @dataclass(frozen=True)

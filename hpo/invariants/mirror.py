@@ -5,7 +5,7 @@ from collections import defaultdict
 
 from hpo.invariants.facts import Facts, Finding, Mend, Run, broken, left_out, ok
 from hpo.records import TrialFinished, TrialStarted, TrialState
-from hpo.records.mirrored import MirroredRun
+from hpo.records.mirrored import Mirrored, MirroredRun
 
 REPAIR = "mend it with --repair, or go on with --resume"
 
@@ -32,7 +32,7 @@ def runs(facts: Facts) -> Finding:
     if outside:
         rule = f"all runs are in the experiment {mirror.experiment or mirror.experiment_id}"
         return broken("runs", outside, rule, "move them by hand; MLflow cannot")
-    doubles = [_name(own) for own in doubled(mirror.runs)]
+    doubles = [_name(own) for own in doubled(mirror)]
     if doubles:
         return broken("runs", doubles, "there is one run a trial", REPAIR, Mend.DOUBLES)
     there = {(own.number, own.replicate) for own in mirror.runs if own.kind != "study"}
@@ -46,16 +46,19 @@ def runs(facts: Facts) -> Finding:
     return ok("runs", f"{len(there)} runs under the study's, one a trial or seed")
 
 
-def doubled(found: tuple[MirroredRun, ...]) -> list[MirroredRun]:
-    """All but one run of each trial and of the study: that which was told the most, else the oldest, as the tracker has
-    it. found: the oldest first."""
+def doubled(mirror: Mirrored) -> list[MirroredRun]:
+    """All but one run of the study and of each trial, as the tracker has it. Of the study's, that which it is told to
+    stays, else the oldest, and with it what is below it; of a trial's there, that which was told the most, else the
+    oldest."""
+    studies = [own.run_id for own in mirror.runs if own.kind == "study"]
+    study_run = mirror.study_run if mirror.study_run in studies else next(iter(studies), "")
     kept: dict[tuple[str, int, int], MirroredRun] = {}
-    for own in found:
+    for own in mirror.runs:
         place = (own.kind, own.number, own.replicate)
-        if place not in kept or len(own.metrics) > len(kept[place].metrics):
+        if own.study_run == study_run and (place not in kept or len(own.metrics) > len(kept[place].metrics)):
             kept[place] = own
     ids = {own.run_id for own in kept.values()}
-    return [own for own in found if own.run_id not in ids]
+    return [own for own in mirror.runs if own.run_id not in ids]
 
 
 def statuses(facts: Facts) -> Finding:

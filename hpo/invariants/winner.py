@@ -31,17 +31,17 @@ def champion(facts: Facts) -> Finding:
     if own is None:
         return left_out("champion", "the study promotes nothing")
     if own.is_owed:
-        remedy = "look whether somebody deleted it: python -m hpo.champion history --model " + own.model
+        remedy = f"look whether somebody deleted it: {own.command('history')}"
         return broken("champion", [f"{own.model} has no version of this study"], "what was promoted is there", remedy)
     if own.number is None:
         return ok("champion", f"{own.model} has none yet")
     if own.wrong:
-        remedy = f"go back: python -m hpo.champion rollback --model {own.model}"
+        remedy = f"go back: {own.command('rollback')}"
         return broken("champion", [own.wrong], "the champion can be loaded as it was registered", remedy)
     if own.gaps:
         listed = [f"version {number}" for number in own.gaps]
         rule = "each champion met the one before it"
-        return broken("champion", listed, rule, f"python -m hpo.champion history --model {own.model}")
+        return broken("champion", listed, rule, own.command("history"))
     if not own.is_at_rest:
         said = f"the alias is at version {own.alias}"
         rule = f"version {own.number} was promoted last"

@@ -3,10 +3,11 @@
 What is proposed follows from the study's seed and what the ledger holds. Must not know who runs trials.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from hpo.draws import hashed
 from hpo.ledger.entries import (
     CURVE,
     ENDED,
@@ -14,7 +15,6 @@ from hpo.ledger.entries import (
     TOLD_FIELDS,
     attributes_of,
     curve_of,
-    hashed,
     is_trial,
     new_points,
     owed_of,
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     import optuna
 
 NO_OTHERS: Objectives = {}
-
 NO_DEFAULTS: Params = {}
 
 
@@ -71,19 +70,21 @@ class Ledger:
         others: Objectives = NO_OTHERS,
         defaults: Params = NO_DEFAULTS,
         url: str | None = None,
+        amount: Callable[[Params, float], float] = lambda params, progress: progress,
     ) -> None:
         """Open the database at `url`, else `folder`/ledger.db, made if it is not there; without both all is kept in
         memory, for a simulation. Raises ServiceError if it can't be opened.
 
         mode: of the leading metric. others: what is searched for beside it. defaults: what a trial trains with where
         its params are silent; where the space was changed, trials that do not fit it any more are dropped. So this is
-        for the study's driver alone, once nothing can refuse the space; all others read by `past`.
+        for the study's driver alone, once nothing can refuse the space; all others read by `past`. amount: how much
+        training a part of it is; samplers learn more of stopped trials that had more.
         """
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space, self._sampler, self._seed = space, sampler, seed
-        self._folder = folder
+        self._folder, self._amount = folder, amount
         directions: list[Direction] = ["maximize" if one == "max" else "minimize" for one in (mode, *others.values())]
         with translated():
             storage = open_storage(url or (folder / LEDGER if folder else None))
@@ -205,15 +206,15 @@ class Ledger:
     def report(self, number: int, progress: float, value: float) -> None:
         """Record the searched metric at a part (0, 1] of the trial's training; reporting it again overwrites it.
 
-        Not by optimiser step: samplers rank pruned trials by how far they came, and small batches make many steps.
+        Optuna ranks pruned trials by their last step, so that is no optimiser step, of which small batches make many.
         """
         with translated():
-            trial = self._id(number)
-            if self._others:  # Optuna ranks pruned trials by their last value, and cannot with several objectives
-                curve = parts_of(self._study._storage.get_trial(trial)) | {part_of(progress): value}
-                self._study._storage.set_trial_user_attr(trial, CURVE, curve)
-            else:
-                self._study._storage.set_trial_intermediate_value(trial, part_of(progress), value)
+            trial = self._study._storage.get_trial(self._id(number))
+            part, step = part_of(progress), part_of(self._amount(attributes_of(trial)["params"], progress))
+            if self._others or step != part:  # the steps are no curve; of several objectives Optuna takes none
+                self._study._storage.set_trial_user_attr(trial._trial_id, CURVE, parts_of(trial) | {part: value})
+            if not self._others:
+                self._study._storage.set_trial_intermediate_value(trial._trial_id, step, value)
 
     def told(self, record: TrialRecord) -> None:
         """Record what a running trial was told so far, from whom to go on and up to where, and its setbacks."""
@@ -293,7 +294,7 @@ class Ledger:
             for record in records
             if record.state is TrialState.COMPLETE or not self._others
         ]
-        new, count = new_evidence(source, known, self._trials(), self._space)
+        new, count = new_evidence(source, known, self._trials(), self._space, self._amount)
         with translated():
             self._study.add_trials(new)
         return count
@@ -317,8 +318,7 @@ class Ledger:
     @property
     def queued(self) -> list[Params]:
         with translated():
-            waiting = [trial for trial in unfinished_of(self._study) if not was_started(trial)]
-        return [attributes_of(trial)["params"] for trial in waiting]
+            return [attributes_of(own)["params"] for own in unfinished_of(self._study) if not was_started(own)]
 
     @property
     def history(self) -> tuple[str, ...]:

@@ -1,11 +1,10 @@
 """One entry of the ledger: an Optuna trial, and what it says as a TrialRecord. Pure."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from hpo.draws import hashed as hashed
 from hpo.records import BASELINE, Answered, Exploited, Failure, Seeds, TrialRecord, TrialState, is_owed
 from hpo.space import Choice, FloatRange, IntRange, Params, Scalar, Varying
 
@@ -17,7 +16,8 @@ PARTS = 1_000_000
 
 
 CURVE = "curve"
-"""Attribute with the curve of a trial of several objectives, for which Optuna keeps no intermediate values."""
+"""Attribute with the curve of a trial by its own progress, where Optuna's intermediate values are not that: they count
+another amount of training, or there are none, of several objectives."""
 
 TOLD = "told"
 """Attribute with what the scheduler told the trial, and what it has been through."""
@@ -44,7 +44,7 @@ def part_of(progress: float) -> int:
 def parts_of(trial: "optuna.trial.FrozenTrial") -> dict[int, float]:
     """What was reported, by millionths of progress."""
     kept = {int(part): value for part, value in trial.user_attrs.get(CURVE, {}).items()}
-    return {**trial.intermediate_values, **kept}
+    return kept or dict(trial.intermediate_values)
 
 
 def curve_of(values: Mapping[int, float]) -> dict[float, float]:
@@ -140,19 +140,6 @@ def run_of(entry: "optuna.trial.FrozenTrial", seeds: Seeds, checkpoints: Path) -
     return record.model_copy(update={"number": mark["of"], "replicate": mark["replicate"]})
 
 
-def distribution_of(own: Varying) -> "optuna.distributions.BaseDistribution":
-    """The same that `suggest` asks for."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    match own:
-        case Choice():
-            return CategoricalDistribution(own.values)
-        case IntRange():
-            return IntDistribution(own.low, own.high, log=own.log, step=own.step)
-        case FloatRange():
-            return FloatDistribution(own.low, own.high, log=own.log, step=own.step)
-
-
 def suggest(trial: "optuna.trial.Trial", name: str, own: Varying) -> Scalar:
     """The trial's value of a parameter that varies: the one it has, else the sampler's."""
     match own:
@@ -162,9 +149,3 @@ def suggest(trial: "optuna.trial.Trial", name: str, own: Varying) -> Scalar:
             return trial.suggest_int(name, own.low, own.high, step=own.step, log=own.log)
         case FloatRange():
             return trial.suggest_float(name, own.low, own.high, step=own.step, log=own.log)
-
-
-def hashed(*parts: int | str) -> int:
-    """31 bits that depend on all parts and on nothing else."""
-    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1

@@ -13,7 +13,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from hpo.ledger.entries import DROPPED, HIDDEN, attributes_of, distribution_of, was_started
+from hpo.draws import distribution_of
+from hpo.ledger.entries import DROPPED, HIDDEN, attributes_of, was_started
 from hpo.ledger.fit import fit
 from hpo.space import Fixed, Parameter, Params, Scalar, SearchSpace
 

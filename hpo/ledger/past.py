@@ -3,7 +3,7 @@
 A study's own is read here by whoever must not change it: a plan, and a driver that may still refuse to go on.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,10 +130,11 @@ def new_evidence(
     records: Iterable[tuple[TrialRecord, Sequence[float] | None]],
     trials: "Sequence[optuna.trial.FrozenTrial]",
     space: SearchSpace,
+    amount: Callable[[Params, float], float],
 ) -> "tuple[list[optuna.trial.FrozenTrial], int]":
     """Finished trials of a source, each with its values, as entries that only samplers see; and how many there are of
     it in all. Left out: what `trials` have brought in before, or have as trials or queued points of their own; and what
-    took weights from others, whose params did not earn its values."""
+    took weights from others, whose params did not earn its values. amount: as the ledger has it."""
     import optuna
 
     states = optuna.trial.TrialState
@@ -147,6 +148,7 @@ def new_evidence(
         count += 1
         if key in there:
             continue
+        curve = {part_of(amount(record.params, at)): value for at, value in record.curve.items()}
         several = values is not None and len(values) > 1  # Optuna keeps no intermediate values of these
         found.append(
             entry(
@@ -158,7 +160,7 @@ def new_evidence(
                 system_attrs={
                     "fixed_params": {name: own for name, own in record.params.items() if name in space.varying}
                 },
-                intermediate_values={} if several else {part_of(at): value for at, value in record.curve.items()},
+                intermediate_values={} if several else curve,
             )
         )
     return found, count

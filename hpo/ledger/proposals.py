@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hpo.ledger.entries import attributes_of, hashed, is_live
-from hpo.space import FloatRange, Params, SearchSpace
+from hpo.draws import hashed
+from hpo.ledger.entries import attributes_of, is_live
+from hpo.space import Params, SearchSpace
 
 if TYPE_CHECKING:
     import optuna
@@ -17,6 +18,13 @@ _ATTEMPTS = 8
 
 _TEACHES_AFTER = 10
 """Trials after which broken rules are shown to a sampler that does not say how many it begins with."""
+
+
+_LISTED = 10_000
+"""Finite spaces of more assignments are not listed, which takes 10 microseconds for each: what is left is drawn."""
+
+_DRAWS = 100
+"""After so many that were all tried, a space that is not listed counts as tried out: nearly all of it was."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Proposals:
         broken = next((rule.text for rule in self.space.constraints if not rule.holds(params)), None)
         if broken is not None:
             return {"rejected": broken}
-        repeats = self._is_finite and not is_queued and params in _tried(trials, number)
+        repeats = self.space.size is not None and not is_queued and params in _tried(trials, number)
         return {"repeats": True} if repeats else None
 
     def teaches(self, mark: Mapping[str, Any], trials: "Sequence[optuna.trial.FrozenTrial]") -> bool:
@@ -54,16 +62,16 @@ class Proposals:
 
     def left_over(self, trials: "Sequence[optuna.trial.FrozenTrial]") -> Params | None:
         """A random point that keeps the rules; in a finite space one that was not tried, None when there is none."""
-        number = len(trials)
-        if not self._is_finite:
-            return self.space.draw(random.Random(hashed(self.seed, number)))
+        number, size = len(trials), self.space.size
+        source = random.Random(hashed(self.seed, number))
+        if size is None:
+            return self.space.draw(source)
         tried = _tried(trials, number)
+        if size > _LISTED:
+            drawn = (self.space.draw(source) for _ in range(_DRAWS))
+            return next((point for point in drawn if point not in tried), None)
         left = [point for point in self.space.grid() if point not in tried]
         return left[hashed(self.seed, number) % len(left)] if left else None
-
-    @property
-    def _is_finite(self) -> bool:
-        return all(not isinstance(own, FloatRange) or own.step is not None for own in self.space.varying.values())
 
 
 def _tried(trials: "Sequence[optuna.trial.FrozenTrial]", before: int) -> list[Params]:

@@ -114,11 +114,11 @@ class Origin(Record):
 class StudySummary(Record):
     """What a finished study answers: what won, what tuning bought, and where the winner is now.
 
-    best: the winner. baseline: the default configuration, trained by the same study. test_*: metrics on the test
-    split, opened once; None where the study has no test rows. test_untrained: of the winner's model before its first
-    step, with a head that begins by chance. test_gain: of the winner over the
-    baseline. moved: what the space has no room for in the default, with the value that took its place. counts: trials
-    by state.
+    best: the winner. baseline: the default configuration, trained by the same study. test_*: metrics on the test split;
+    None where the study has no test rows. test_untrained: of the winner's model before its first step, with a head that
+    begins by chance. test_gain: of the winner over the baseline. test_opened: for whom the test split was opened, this
+    winner last: a study that goes on may name another one. moved: what the space has no room for in the default, with
+    the value that took its place. counts: trials by state.
     decision: `promote` or `keep`, with reasons. model_uri: models:/NAME@ALIAS. seconds: wall time of this run.
     confirmed: the leaders over fresh seeds, the best mean first; empty where the study confirms nothing.
     breakdown: of the winner's metrics on the test split. review: of its answers there. objectives: every searched
@@ -140,6 +140,7 @@ class StudySummary(Record):
     test_baseline: dict[str, float] | None = None
     test_untrained: dict[str, float] | None = None
     test_gain: Difference | None = None
+    test_opened: tuple[str, ...] = ()
     moved: dict[str, tuple[Scalar, Scalar]] = Field(default_factory=dict)
     breakdown: Breakdown | None = None
     review: Review | None = None

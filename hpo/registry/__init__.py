@@ -207,7 +207,7 @@ class Registry:
                 logged = packing.log_model(
                     self._client, self._uri, name, checkpoint, pipeline, about, run_id, task, labels, examples, beside
                 )
-                self._create_model(name, words.of_model(name, task.usage(labels)))
+                self._create_model(name, words.of_model(name, task.usage(labels), self._uri))
                 source = self._client.get_logged_model(logged).artifact_location
                 crash.at("promotion-model")
                 there = enter(source=source, model_id=logged)

@@ -39,18 +39,19 @@ def rollback(succession: Succession, *, to: int | None, by: str, reason: str | N
         past = _listed(number for number in earlier if number in found.versions)
         raise ModelError(
             f"{name}: version {target} has never been its champion; {past} have. "
-            f"To make it one past the gate: python -m hpo.champion promote --model {name} --version {target}"
+            f"To make it one past the gate: {succession.command('promote', f' --version {target}')}"
         )
     return _act(succession, found, "rollback", target, present, by, reason)
 
 
 def promote(succession: Succession, number: int, *, by: str, reason: str | None) -> Version:
-    """Raises ModelError where there is no such version or it is champion, and where somebody was promoted meanwhile."""
+    """Raises ModelError where there is no such version or it is served as champion, and where somebody was promoted
+    meanwhile."""
     found = succession.settle()
     if number not in found.versions:
         raise ModelError(
             f"{succession.name}: there is no version {number}; there are {_listed(found.versions)}. "
-            f"What they are: python -m hpo.champion history --model {succession.name}"
+            f"What they are: {succession.command('history')}"
         )
     return _act(succession, found, "by-hand", number, found.chain.champion, by, reason)
 
@@ -60,7 +61,7 @@ def _act(
 ) -> Version:
     chain = found.chain
     origin = _origin(chain, number)
-    if present is not None and origin == _origin(chain, present):
+    if present is not None and origin == _origin(chain, present) and chain.alias is not None:
         raise ModelError(f"{succession.name}: version {number} is the champion already; nothing was changed")
     source = found.versions[origin if origin in found.versions else number]
     tags = {key: source.tags[key] for key in _KEPT if key in source.tags}
@@ -84,8 +85,7 @@ def _settled(succession: Succession, made: "ModelVersion") -> Version:
         succession.note(number, LOST_TO, str(rival))
         raise ModelError(
             f"{succession.name}: version {rival} became champion at the same moment, so nothing was changed; "
-            f"look at it with `python -m hpo.champion show --model {succession.name}`, and repeat the command if it "
-            "has to go as well"
+            f"look at it with `{succession.command('show')}`, and repeat the command if it has to go as well"
         )
     return version_of(after.versions[number], CHAMPION if after.chain.alias == number else None)
 

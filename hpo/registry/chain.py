@@ -107,7 +107,7 @@ class Chain:
         for link in self.links:
             if link.act == "rollback" and link.origin in found:
                 del found[_last(found, link.origin) + 1 :]
-            else:
+            elif link.origin != (found[-1] if found else None):  # else it is served again
                 found.append(link.origin)
         return tuple(found)
 

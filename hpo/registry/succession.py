@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hpo import crash
 from hpo.errors import ServiceError
+from hpo.mlflow_client import store_option
 from hpo.registry.chain import Chain, Entry
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ class Succession:
     def __init__(self, client: "MlflowClient", name: str) -> None:
         self._client = client
         self.name = name
+
+    def command(self, act: str, options: str = "") -> str:
+        """What a person can type to see or change it."""
+        store = store_option(self._client.tracking_uri)
+        return f"python -m hpo.champion {act} --model {self.name}{options}{store}"
 
     def read(self) -> Read:
         """As it is. The alias is asked for before and after the versions, until nobody moved it meanwhile."""

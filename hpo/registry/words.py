@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from hpo.mlflow_client import store_option, store_variable
 from hpo.records import Decision, Origin, Usage
 from hpo.space import Scalar
 
@@ -81,17 +82,18 @@ def _short(value: Scalar) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def of_model(name: str, usage: Usage) -> str:
-    """What every version of it does, and how to ask it."""
+def of_model(name: str, usage: Usage, uri: str) -> str:
+    """What every version of it does, and how to ask it. uri: of the store that it is in."""
+    option, variable = store_option(uri), store_variable(uri)
     lines = [
         f"BERT, fine-tuned for {usage.what}. It answers with {usage.answer}.",
         "",
         "`@champion` is the version to use; `@challenger` is the latest that did not beat it. "
         "Each version says why it is what it is.",
         "",
-        "    python -m hpo.champion show --model " + name,
-        "    python -m hpo.predict --model models:/" + name + "@champion --input rows.csv --output answers.csv",
-        "    mlflow models serve -m models:/" + name + "@champion --env-manager local",
+        f"    python -m hpo.champion show --model {name}{option}",
+        f"    python -m hpo.predict --model models:/{name}@champion --input rows.csv --output answers.csv{option}",
+        f"    {variable}mlflow models serve -m models:/{name}@champion --env-manager local",
         "",
         f'The server takes `{{"inputs": [{usage.row}, ...]}}` at `/invocations` and answers '
         f'`{{"predictions": [{usage.reply}, ...]}}`.',

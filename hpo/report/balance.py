@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from hpo.records import StudySummary, TrialRecord, TrialState
-from hpo.report.findings import epochs_of, expected_best, last_value, spared, spending
+from hpo.report.findings import Expected, epochs_of, last_value, spared, spending
 from hpo.report.look import (
     BAND,
     CARD,
@@ -74,12 +74,11 @@ def draw_seeds(summary: StudySummary) -> Figure | None:
     return finish(figure, height=120 + 62 * len(names), legend=True)
 
 
-def draw_expected_best(summary: StudySummary, trials: Sequence[TrialRecord]) -> Figure | None:
-    """The expected best value by epochs spent, with one standard deviation, and what this search really had by then;
-    None where no epochs are known or one trial alone has a value."""
+def draw_expected_best(summary: StudySummary, trials: Sequence[TrialRecord], rows: Sequence[Expected]) -> Figure | None:
+    """The expected best value by epochs spent (rows: of `expected_best`), with one standard deviation, and what this
+    search really had by then; None where no epochs are known or one trial alone has a value."""
     import plotly.graph_objects as go
 
-    rows = expected_best(summary, trials)
     if len(rows) < 2 or not rows[-1].epochs:
         return None
     worst, best = sorted((rows[0].mean, rows[-1].mean))

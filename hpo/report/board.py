@@ -1,5 +1,6 @@
 """What the events of a study add up to: one row a trial, the best so far, the time left. Knows no terminal."""
 
+import bisect
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -82,6 +83,19 @@ class Leader:
         return self.failed > 0 and self.trial.origin != BASELINE
 
 
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """Of the trials that have finished. ended, epochs: in this run. all_epochs: with those of earlier ones."""
+
+    ended: int = 0
+    epochs: float = 0.0
+    all_epochs: float = 0.0
+
+    def moved(self, row: Row, sign: int) -> "_Pace":
+        here = 0 if row.earlier else sign
+        return _Pace(self.ended + here, self.epochs + here * row.epoch, self.all_epochs + sign * row.epoch)
+
+
 class Board:
     """The state of a screen. `known`: trials that had finished before this run, from the ledger."""
 
@@ -93,10 +107,15 @@ class Board:
         self.started: float | None = None
         self.stopped: str | None = None
         finished = [_row(trial) for trial in known if trial.state.is_finished]
-        self.rows: dict[int, Row] = {row.number: row for row in finished if row.replicate == 0}
+        self.rows: dict[int, Row] = {}
+        self._running: dict[int, Row] = {}
+        self._ranked: list[Row] = []
+        self._pace = _Pace()
         self.runs: dict[tuple[int, int], Row] = {(row.number, row.replicate): row for row in finished if row.replicate}
         self.confirmed: dict[int, Confirmed] = {}
-        self._best = self._best_of(self.rows.values())
+        for row in finished:
+            if row.replicate == 0:
+                self._put(row)
 
     def apply(self, event: AnyEvent) -> Row | None:
         """Take the event in; the row that it changed, if it is about a trial."""
@@ -104,7 +123,7 @@ class Board:
             case StudyStarted():
                 self.study, self.metric, self.mode = event.study, event.metric, event.mode
                 self.started, self.stopped = event.time, None
-                self._best = self._best_of(self.rows.values())
+                self._ranked.sort(key=self.rank)
                 return None
             case TrialConfirmed():
                 self.confirmed[event.confirmed.number] = event.confirmed
@@ -125,26 +144,38 @@ class Board:
         if row.replicate:
             self.runs[row.number, row.replicate] = row
         else:
-            self.rows[row.number] = row
-            self._best = self._best_of(filter(None, (row, self._best)))
+            self._put(row)
         return row
+
+    def _put(self, row: Row) -> None:
+        """In the place of what was known of the trial. What a screen asks for four times a second is kept at hand, so
+        that nothing goes through thousands of trials."""
+        known = self.rows.get(row.number)
+        if known is not None and known.state.is_finished:
+            del self._ranked[bisect.bisect_left(self._ranked, self.rank(known), key=self.rank)]
+            self._pace = self._pace.moved(known, -1)
+        self.rows[row.number] = row
+        if row.state.is_finished:
+            self._running.pop(row.number, None)
+            bisect.insort(self._ranked, row, key=self.rank)
+            self._pace = self._pace.moved(row, 1)
+        else:
+            self._running[row.number] = row
 
     @property
     def finished(self) -> Sequence[Row]:
-        return [row for row in self.rows.values() if row.state.is_finished]
+        """As `rank` sorts them."""
+        return self._ranked
 
     @property
     def running(self) -> Sequence[Row]:
-        return [row for row in self.rows.values() if row.state is TrialState.RUNNING]
+        return [*self._running.values()]
 
     @property
     def best(self) -> Row | None:
         """The best of the complete trials; the earlier one where two are equal."""
-        return self._best
-
-    def _best_of(self, rows: Iterable[Row]) -> Row | None:
-        complete = [row for row in rows if row.state is TrialState.COMPLETE and row.value is not None]
-        return min(complete, key=self.rank, default=None)
+        first = next(iter(self._ranked), None)
+        return first if first and first.state is TrialState.COMPLETE and first.value is not None else None
 
     def rank(self, row: Row) -> tuple[int, float, int]:
         """Sorts complete trials first, then by value, best first; trials without a finite value last."""
@@ -187,15 +218,15 @@ class Board:
         if self.started is None:
             return None
         elapsed = now - self.started
-        here = [row for row in self.rows.values() if not row.earlier]
         under_way = sum(row.progress or 0.0 for row in self.running)
+        epochs_under_way = sum(row.epoch for row in self.running)
         ends = []
-        trials = sum(row.state.is_finished for row in here) + under_way
+        trials = self._pace.ended + under_way
         if self.budget.trials is not None and trials:
             ends.append(elapsed / trials * max(self.budget.trials - len(self.finished) - under_way, 0.0))
-        epochs = sum(row.epoch for row in here)
+        epochs = self._pace.epochs + epochs_under_way
         if self.budget.epochs is not None and epochs:
-            used = sum(row.epoch for row in self.rows.values())
+            used = self._pace.all_epochs + epochs_under_way
             ends.append(elapsed / epochs * max(self.budget.epochs - used, 0.0))
         if self.budget.seconds is not None:
             ends.append(max(self.budget.seconds - elapsed, 0.0))

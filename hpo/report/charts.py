@@ -11,22 +11,20 @@ from hpo.records import StudySummary, TrialRecord, TrialState
 from hpo.report import words
 from hpo.report.findings import (
     Background,
+    best_first,
     best_so_far,
     finite,
     last_value,
     survivors,
 )
-from hpo.report.look import COLORS, COMPLETE, INK, MARKERS, MUTED, PRUNED, STAR, WINNER, Figure, finish, plain
+from hpo.report.look import COLORS, COMPLETE, GOLDEN, INK, MARKERS, MUTED, PRUNED, STAR, WINNER, Figure, finish, plain
 from hpo.space import Choice, IntRange, Varying
-
-GOLDEN = 0.618
-"""Multiples of it, taken modulo 1, lie apart: a spread that is the same every time."""
 
 ORDER = ("winner", "complete", "failed", "pruned")
 """Of a legend."""
 
 MOST_CURVES = 400
-"""Curves drawn: those of the best complete trials, and of stopped ones by their number."""
+"""Curves drawn: those of the best complete trials, then of the stopped ones that came furthest up, and the winner's."""
 
 
 def draw_history(summary: StudySummary, trials: Sequence[TrialRecord]) -> Figure:
@@ -127,13 +125,18 @@ def draw_slices(
     return finish(figure, height=90 + 250 * rows, legend=True)
 
 
+def with_curves(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Those of which a curve is drawn, the winner last."""
+    there = [trial for trial in trials if finite(trial.curve) and trial.number != summary.best.number]
+    drawn = best_first(summary, there)[: MOST_CURVES - 1]
+    return [*drawn, summary.best] if finite(summary.best.curve) else drawn
+
+
 def draw_curves(summary: StudySummary, trials: Sequence[TrialRecord]) -> Figure | None:
     """The metric while the trials learn, over epochs, which trials of any batch size share; None without a curve."""
     import plotly.graph_objects as go
 
-    drawn = [trial for trial in trials if finite(trial.curve)][:MOST_CURVES]
-    if summary.best not in drawn and finite(summary.best.curve):
-        drawn.append(summary.best)
+    drawn = with_curves(summary, trials)
     if not drawn:
         return None
     by_epochs = all("num_train_epochs" in trial.params for trial in drawn)

@@ -4,13 +4,14 @@ Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; e
 """
 
 import io
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpo.records import StudySummary, TrialRecord, TrialState
 from hpo.report import words
+from hpo.report.findings import best_so_far, finite, last_value
+from hpo.report.look import GOLDEN
 from hpo.space import Choice, Scalar, Varying
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 COMPLETE, PRUNED, FAILED, BEST, INK = "#0072B2", "#8C8C8C", "#D55E00", "#E69F00", "#333333"
 PIXELS_PER_INCH = 120
-GOLDEN = 0.618
-"""Multiples of it, taken modulo 1, lie apart: a spread that is the same every time."""
 
 Space: TypeAlias = Mapping[str, Varying]
 
@@ -46,7 +45,7 @@ def draw_trials(summary: StudySummary, trials: Sequence[TrialRecord]) -> "Figure
     axes = figure.add_subplot()
     ordered = sorted(trials, key=lambda trial: trial.number)
     _scatter(axes, summary, [(trial.number, trial) for trial in ordered])
-    path = _best_so_far(summary, ordered)
+    path = best_so_far(summary, ordered)
     if path:
         axes.step(*zip(*path, strict=True), where="post", color=INK, linewidth=1.2, label="best so far", zorder=1)
     if summary.baseline is not None and summary.baseline.value is not None:
@@ -81,7 +80,7 @@ def draw_params(summary: StudySummary, trials: Sequence[TrialRecord], varying: S
 
 def draw_curves(summary: StudySummary, trials: Sequence[TrialRecord]) -> "Figure | None":
     """The metric against the epochs trained, which trials of any batch size share; None without a curve."""
-    drawn = [trial for trial in trials if _finite(trial.curve)]
+    drawn = [trial for trial in trials if finite(trial.curve)]
     if not drawn:
         return None
     figure = _figure(7.5, 4.2)
@@ -101,7 +100,7 @@ def draw_curves(summary: StudySummary, trials: Sequence[TrialRecord]) -> "Figure
         if style is None:
             continue
         label = f"trial {trial.number}, the winner" if won else str(trial.state)
-        parts, values = zip(*sorted(_finite(trial.curve).items()), strict=True)
+        parts, values = zip(*finite(trial.curve).items(), strict=True)
         whole = float(trial.params["num_train_epochs"]) if by_epochs else 1.0
         seen = [part * whole for part in parts]
         axes.plot(seen, values, marker="o", markersize=3.2, label=None if label in labelled else label, **style)
@@ -131,7 +130,7 @@ def _scatter(axes: "Axes", summary: StudySummary, points: Sequence[tuple[float, 
     _open_frame(axes)
     groups: dict[TrialState, list[tuple[float, float]]] = {TrialState.COMPLETE: [], TrialState.PRUNED: []}
     for place, trial in points:
-        value = _last_value(trial)
+        value = last_value(trial)
         if trial.state in groups and value is not None and trial.number != summary.best.number:
             groups[trial.state].append((place, value))
     _mark(axes, groups[TrialState.COMPLETE], s=30, color=COMPLETE, label="complete", zorder=3)
@@ -201,36 +200,6 @@ def _open_frame(axes: "Axes") -> None:
 def _legend(figure: "Figure", axes: "Axes") -> None:
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), frameon=False, fontsize=9)
-
-
-def _best_so_far(summary: StudySummary, ordered: Sequence[TrialRecord]) -> list[tuple[int, float]]:
-    """(trial, best value of the complete ones up to it), from the first complete one to the last trial."""
-    better = max if summary.mode == "max" else min
-    complete = [
-        (trial.number, trial.value)
-        for trial in ordered
-        if trial.state is TrialState.COMPLETE and trial.value is not None
-    ]
-    path = list(
-        zip(
-            (number for number, _ in complete),
-            itertools.accumulate((value for _, value in complete), better),
-            strict=True,
-        )
-    )
-    return [*path, (ordered[-1].number, path[-1][1])] if path else []
-
-
-def _last_value(trial: TrialRecord) -> float | None:
-    """What the trial is drawn at: its value, or the last finite one of its curve."""
-    if trial.value is not None:
-        return trial.value if math.isfinite(trial.value) else None
-    curve = _finite(trial.curve)
-    return curve[max(curve)] if curve else None
-
-
-def _finite(curve: Mapping[float, float]) -> dict[float, float]:
-    return {progress: value for progress, value in curve.items() if math.isfinite(value)}
 
 
 def _png(figure: "Figure") -> bytes:

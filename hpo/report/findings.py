@@ -16,6 +16,9 @@ from hpo.space import Scalar, Varying
 GRID = "bert-paper-grid"
 """Origin of the points that the BERT paper searches (Devlin et al. 2019, arXiv:1810.04805, A.3)."""
 
+DRAWS = 200
+"""Numbers of draws that the expected best is worked out for, each over all trials."""
+
 Level = Callable[[Mapping[str, Scalar], float], float]
 """What a part of a trial's own training, with these params, is on the scheduler's scale of rungs."""
 
@@ -238,6 +241,7 @@ def prunings(trials: Iterable[TrialRecord]) -> Counter[str]:
 def expected_best(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[Expected]:
     """The expected best validation value by training spent: Dodge et al. 2019, arXiv:1909.03004, eq. 2-4.
 
+    For at most `DRAWS` numbers of draws, close together where there are few of them, since the curve bends there.
     Draws are without replacement, P(best of n <= v_(i)) = C(i, n) / C(B, n), which is unbiased (Tang et al. 2020,
     arXiv:2004.13705); the paper's own draws are with it. A stopped trial counts with its last value and
     with what it took; failed trials add to the mean price of a draw alone.
@@ -248,7 +252,7 @@ def expected_best(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[
         return []
     price = sum(map(epochs_of, trials)) / len(values)
     rows = []
-    for draws in range(1, len(values) + 1):
+    for draws in _numbers(len(values)):
         whole = _log_choose(len(values), draws)
         chances = [
             math.exp(_log_choose(place, draws - 1) - whole) if place >= draws - 1 else 0.0
@@ -258,6 +262,14 @@ def expected_best(summary: StudySummary, trials: Sequence[TrialRecord]) -> list[
         variance = sum(chance * (value - mean) ** 2 for chance, value in zip(chances, values, strict=True))
         rows.append(Expected(draws, draws * price, sign * mean, math.sqrt(variance)))
     return rows
+
+
+def _numbers(most: int) -> list[int]:
+    """From 1 to `most`: all of them, or every one of the first half of DRAWS, then as many even steps."""
+    half = DRAWS // 2
+    if most <= DRAWS:
+        return list(range(1, most + 1))
+    return [*range(1, half + 1), *(half + (most - half) * step // half for step in range(1, half + 1))]
 
 
 def winners_confirmation(summary: StudySummary) -> Confirmed | None:

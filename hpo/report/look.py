@@ -16,6 +16,9 @@ Figure: TypeAlias = Any
 COMPLETE, PRUNED, FAILED, WINNER = "var(--complete)", "var(--pruned)", "var(--failed)", "var(--winner)"
 INK, MUTED, GRID, BAND, CARD = "var(--ink)", "var(--muted)", "var(--grid)", "var(--band)", "var(--card)"
 
+GOLDEN = 0.618
+"""Multiples of it, taken modulo 1, lie apart: a spread that is the same every time."""
+
 COLORS = {TrialState.COMPLETE: COMPLETE, TrialState.PRUNED: PRUNED, TrialState.FAILED: FAILED}
 MARKERS: dict[TrialState, dict[str, Any]] = {
     TrialState.COMPLETE: {"symbol": "circle", "size": 8, "color": COMPLETE, "line": {"width": 1, "color": CARD}},

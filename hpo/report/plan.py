@@ -13,10 +13,11 @@ BUSY = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes. trial: the peak of one. machine: what there is. is_measured: by the probe, else estimated."""
+    """Bytes. trial: the peak of one. machine: what there is; None on a cluster. is_measured: by the probe, else
+    estimated."""
 
     trial: int
-    machine: int
+    machine: int | None
     is_measured: bool
 
 
@@ -105,7 +106,7 @@ class Plan:
     of their own training. of_longest: levels are parts of the longest trial, not of each one's own training. steps: the
     fewest, the middle, the most of one trial. all_steps, epochs, sentences: of all trials together. slots: trials at
     a time. time: None where nothing was timed, for the reason `untimed`. exists: a study of that name is there, with
-    so many trials `finished`.
+    so many trials `finished`; and so many `dropped`, which the space has no room for any more.
     """
 
     document: str
@@ -130,6 +131,7 @@ class Plan:
     memory: Memory
     exists: bool = False
     finished: int = 0
+    dropped: int = 0
 
     @property
     def kept_bytes(self) -> int:
@@ -150,7 +152,7 @@ class Plan:
                 f"{size(self.kept_bytes)} of checkpoints{of_stage} do not fit into {size(self.disk.free)}; "
                 "lower checkpoints.keep or checkpoints.max_bytes, or choose another --storage"
             )
-        if self.slots * self.memory.trial > self.memory.machine:
+        if self.memory.machine is not None and self.slots * self.memory.trial > self.memory.machine:
             found.append(
                 f"{words.count(self.slots, 'trial')} at a time do not fit into {size(self.memory.machine)} of memory; "
                 f"raise resources.cpus from {self.cpus}, so that fewer run at a time, or lower the batch size"
@@ -250,7 +252,7 @@ def _time(plan: Plan) -> str:
     ]
     at_a_time = f"{words.count(plan.slots, 'trial')} at a time on {words.count(plan.cpus, 'core')} each"
     lines = [f"about {words.duration(time.total)}: {', '.join(parts)}; {at_a_time}"]
-    if plan.finished:
+    if plan.finished or plan.dropped:
         lines.append(
             f"{words.count(plan.finished, 'trial')} of it done; what is left takes {words.duration(time.left)}"
         )
@@ -276,7 +278,8 @@ def _source(slots: int, time: Time) -> str:
 
 def _there_already(plan: Plan) -> str:
     done = words.count(plan.finished, "finished trial")
-    return f"this study is there already; with --resume its {done} count towards the budget"
+    outside = f", and {words.count(plan.dropped, 'trial')} outside of the space do not" if plan.dropped else ""
+    return f"this study is there already; with --resume its {done} count towards the budget{outside}"
 
 
 def _disk(plan: Plan) -> str:
@@ -293,4 +296,5 @@ def _disk(plan: Plan) -> str:
 def _memory(plan: Plan) -> str:
     how = "measured" if plan.memory.is_measured else "estimated"
     together = f", {size(plan.slots * plan.memory.trial)} for {plan.slots} at a time" if plan.slots > 1 else ""
-    return f"{size(plan.memory.trial)} a trial ({how}){together}; the machine has {size(plan.memory.machine)}"
+    there = f"; the machine has {size(plan.memory.machine)}" if plan.memory.machine is not None else ""
+    return f"{size(plan.memory.trial)} a trial ({how}){together}{there}"

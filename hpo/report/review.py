@@ -83,7 +83,8 @@ def on_test(summary: StudySummary) -> Table:
         Line((Cell(name), *(_figure((found or {}).get(name)) for found in there.values())))
         for name in summary.test_best or {}
     )
-    title = f"On the test split ({words.count(summary.test_rows, 'row')}), opened once"
+    often = f"{len(summary.test_opened)} times" if len(summary.test_opened) > 1 else "once"
+    title = f"On the test split ({words.count(summary.test_rows, 'row')}), opened {often}"
     return Table(title, ("metric", *there), rows)
 
 

@@ -279,8 +279,8 @@ class LiveScreen:
         return table
 
     def _visible(self, height: int) -> list[Row]:
-        finished = sorted(self._board.finished, key=self._board.rank)
-        return [*self._board.running, *finished][: max(height, 1)]
+        most = max(height, 1)
+        return [*self._board.running, *self._board.finished[:most]][:most]
 
     def _fitting(self, rows: Sequence[Row], others: Sequence[int]) -> list[str]:
         """As many params as the width holds beside the `others`, in the order of the space file."""

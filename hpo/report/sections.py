@@ -16,6 +16,7 @@ from hpo.report.findings import (
     evidence,
     expected_best,
     failures,
+    finite,
     last_value,
     prunings,
     spared,
@@ -103,6 +104,7 @@ def _winner(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
         tables.append(Table("Gain of the winner", ("over", "on", "winner", "rival", "better by"), rows))
     if summary.test_best:
         tables.append(on_test(summary))
+        paragraphs += [again] if (again := words.opened_again(summary.test_opened)) else []
     if summary.breakdown is not None:
         tables.append(breakdown_table(summary.breakdown))
     if schedule := summary.best.schedule:
@@ -224,7 +226,11 @@ def _curves(summary: StudySummary, trials: Sequence[TrialRecord], background: Ba
     shown, tables, points = [], [], []
     if figure := charts.draw_curves(summary, trials):
         alt = f"Learning curves; the winner ends at {words.metric_value(summary.best.value)}"
-        shown.append(Chart("curves", figure, "The metric while the trials learn.", alt))
+        drawn, there = len(charts.with_curves(summary, trials)), sum(bool(finite(trial.curve)) for trial in trials)
+        caption = "The metric while the trials learn."
+        if drawn < there:
+            caption += f" Drawn are the {drawn:,} best of {there:,} trials that have a curve, complete ones first."
+        shown.append(Chart("curves", figure, caption, alt))
     if figure := charts.draw_survivors(trials, background):
         rungs = survivors(trials, background.rungs, background.level)
         alt = "; ".join(f"level {rung.level:.3g}: {rung.reached} reached, {rung.stopped} stopped" for rung in rungs)
@@ -265,17 +271,14 @@ def _effort(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
     if figure := balance.draw_cost(trials):
         alt = "; ".join(f"{own.state}: {own.epochs:.1f} epochs" for own in spending(trials))
         shown.append(Chart("cost", figure, "Where the training went.", alt))
-    if figure := balance.draw_expected_best(summary, trials):
-        rows = expected_best(summary, trials)
-        half = rows[(len(rows) - 1) // 2]
+    rows = expected_best(summary, trials)
+    if figure := balance.draw_expected_best(summary, trials, rows):
+        half = min(rows, key=lambda row: abs(2 * row.draws - rows[-1].draws - 1))
+        side = "Above" if summary.mode == "max" else "Below"
         caption = (
             "What a budget buys (Dodge et al. 2019): the best value to expect of trials picked at random from these, "
-            "against what this search had by then. Above the band, the search was better than chance at choosing what "
-            "to try first. Stopped trials count with what they reached and what they took."
-            if summary.mode == "max"
-            else "What a budget buys (Dodge et al. 2019): the best value to expect of trials picked at random from "
-            "these, against what this search had by then. Below the band, the search was better than chance at "
-            "choosing what to try first. Stopped trials count with what they reached and what they took."
+            f"against what this search had by then. {side} the band, the search was better than chance at choosing "
+            "what to try first. Stopped trials count with what they reached and what they took."
         )
         alt = ", ".join(f"{row.mean:.4f} after {row.epochs:.0f} epochs" for row in (half, rows[-1]))
         said = f"The best to expect of trials picked at random from these (Dodge et al. 2019): {alt}."

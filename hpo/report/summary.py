@@ -10,13 +10,10 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from hpo.mlflow_client import view_path, without_password
+from hpo.mlflow_client import store_option, view_path, without_password
 from hpo.records import StudySummary, TrialState
 from hpo.report import words
 from hpo.report.findings import chosen, winners_confirmation
-
-DEFAULT_STORE = "sqlite:///mlflow.db"
-"""Where `hpo.predict` looks by itself."""
 
 COMMANDS = ("look at it", "predict")
 """The parts that begin with a command."""
@@ -84,7 +81,8 @@ def _parts(summary: StudySummary) -> list[tuple[str, str]]:
     scored = ("confirmed", _confirmed(summary)) if summary.confirmed else ("validation", _validation(summary))
     parts = [("winner", f"trial {best.number} ({best.origin})\n{params}"), scored]
     if test := _test(summary):
-        parts.append(("test", test))
+        again = words.opened_again(summary.test_opened)
+        parts.append(("test", f"{test}\n{again}" if again else test))
     if summary.moved and summary.baseline is not None:
         parts.append(("the default", _moved(summary)))
     if (model := model_of(summary)) is not None:
@@ -192,12 +190,11 @@ def _model(summary: StudySummary, model: str) -> str:
 
 def predict_command(summary: StudySummary) -> str | None:
     """None where no weights were kept."""
-    model, store = model_of(summary), summary.tracking_uri
+    model = model_of(summary)
     if model is None:
         return None
-    is_found = summary.model_uri is None or store == DEFAULT_STORE
-    elsewhere = "" if is_found else f" --tracking-uri {shlex.quote(without_password(store))}"
-    return f"python -m hpo.predict --model {shlex.quote(model)} --input rows.tsv --output answers.tsv{elsewhere}"
+    store = store_option(summary.tracking_uri) if summary.model_uri is not None else ""
+    return f"python -m hpo.predict --model {shlex.quote(model)} --input rows.tsv --output answers.tsv{store}"
 
 
 def _from_here(path: Path) -> Path:

@@ -1,6 +1,6 @@
 """How numbers, params and durations are written for people. Pure text: knows no screen and no file."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from hpo.objectives import OWN_UNIT
 from hpo.records import Confirmed
@@ -52,6 +52,16 @@ def short_params(params: Mapping[str, Scalar], names: Iterable[str]) -> str:
     if "model" in known:
         known["model"] = str(known["model"]).rpartition("/")[2]
     return "  ".join(f"{short_name(name)} {short_value(value)}" for name, value in known.items())
+
+
+def opened_again(winners: Sequence[str]) -> str | None:
+    """What it means that test rows were opened for all of these; None where they were opened once."""
+    if len(winners) < 2:
+        return None
+    return (
+        f"The test rows were opened {len(winners)} times, for {', '.join(dict.fromkeys(winners))}: who goes on after a "
+        "look at them chooses by them, too, so the last score may be a little too good."
+    )
 
 
 def metric_value(value: float | None) -> str:

@@ -26,6 +26,9 @@ MARK = "hpo"
 STOP_SECONDS = 35
 """How long the cluster waits after its SIGTERM before it kills: a driver leaves within 28 s. Ray's own default is 3."""
 
+STOPPED_WITHIN = STOP_SECONDS + 30
+"""Seconds for which a stop is waited for: the server of jobs may be slow to hear of it, and to say so."""
+
 ENTRY = ("exec", "python", "-m")
 """exec: the signal and the exit code are the driver's own, and not those of a shell around it."""
 
@@ -112,12 +115,18 @@ class Jobs:
             time.sleep(0.5)
 
     def stop(self, job: str) -> int:
-        """Ask the job to stop, and wait until it has; the exit code of a driver that was stopped."""
+        """Ask the job to stop, and wait until it has; the exit code of a driver that was stopped. ServiceError where it
+        has not in time."""
         with self._speaking() as client:
             client.stop_job(job)
-            end = time.monotonic() + STOP_SECONDS + 30
+            end = time.monotonic() + STOPPED_WITHIN
             while (details := client.get_job_info(job)).status.value in _LIVE and time.monotonic() < end:
                 time.sleep(0.5)
+        if details.status.value in _LIVE:
+            raise ServiceError(
+                f"--address: {job} has not stopped within {STOPPED_WITHIN} s and may still run; look at it with "
+                f"`ray job status {job}`, and do not submit the search again before it has ended"
+            )
         return _exit_code(details)
 
     @contextmanager

@@ -52,7 +52,7 @@ WORKER = {
 
 
 JOIN_SECONDS = 60.0
-"""How long a search waits for the first node of a cluster on which a trial fits."""
+"""How long a search waits for the first node of a cluster on which a trial fits; later ones may come at any time."""
 
 LOCAL = {"ray": "auto"}
 """Other words for the cluster that this machine is a node of: RAY_ADDRESS, else the one that runs here."""
@@ -75,22 +75,22 @@ class RayRunner:
 
     def run(self, search: Search) -> None:
         with _ray(self.address, self.cpus) as resources, scratch("hpo-tune-") as storage:
-            slots = self._slots(resources)
+            if self.address is not None:
+                resources = _joined(self.cpus, self.gpus)
+            slots = _slots(resources, self.cpus, self.gpus)
             self._fit(search, min(slots, self.at_most or slots), str(storage))
 
-    def _slots(self, resources: Mapping[str, float]) -> int:
-        """Of a cluster whose head is up before its nodes are: as soon as a trial fits."""
+    def _fitting(self) -> int:
+        """How many trials fit on the cluster as it is now, nodes that came later counted in."""
         import ray
 
-        end = time.monotonic() + JOIN_SECONDS
-        while self.address is not None and not _fitting(resources, self.cpus, self.gpus) and time.monotonic() < end:
-            time.sleep(0.5)
-            resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        return _slots(resources, self.cpus, self.gpus)
+        fitting = _fitting(ray.cluster_resources(), self.cpus, self.gpus)  # type: ignore[no-untyped-call]
+        return min(fitting, self.at_most or fitting)
 
     def _fit(self, search: Search, slots: int, storage: str) -> None:
         import ray
         from ray import tune
+        from ray.tune.search import ConcurrencyLimiter
 
         from hpo.runners.tune_bridge import EachOnce, Faults, Flights, LedgerSearcher, Reports, TrialActor
 
@@ -98,16 +98,17 @@ class RayRunner:
         watch = Watch(self.silent_seconds)
         if isinstance(self.objective, ShowsLife):
             watch.pulse = self.objective.pulse
+        limit = ConcurrencyLimiter(LedgerSearcher(search, flights, faults), max_concurrent=slots)
+        growing = self._fitting if self.address is not None else None
         try:
             tuner = tune.Tuner(
                 tune.with_resources(
                     tune.with_parameters(TrialActor, objective=self.objective), {"cpu": self.cpus, "gpu": self.gpus}
                 ),
                 tune_config=tune.TuneConfig(
-                    search_alg=LedgerSearcher(search, flights, faults),
-                    scheduler=EachOnce(flights, watch, slots),
+                    search_alg=limit,
+                    scheduler=EachOnce(flights, watch, limit, growing),
                     num_samples=-1,
-                    max_concurrent_trials=slots,
                     reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(
@@ -140,14 +141,28 @@ def on_ray(objective: Objective, resources: Resources, address: str | None) -> R
 
 def cluster_gpus(address: str, cpus: int) -> float:
     """GPUs of a running cluster, as soon as one trial's cpus are there. ServiceError where it does not answer."""
-    end = time.monotonic() + JOIN_SECONDS
-    with _ray(address, cpus) as resources:
-        import ray  # not before: what it reads at import is set by now
+    with _ray(address, cpus):
+        return float(_joined(cpus, 0.0).get("GPU", 0))
 
-        while resources.get("CPU", 0) < cpus and time.monotonic() < end:
-            time.sleep(0.5)
-            resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        return float(resources.get("GPU", 0))
+
+def cluster_slots(address: str, cpus: int, gpus: float) -> int:
+    """Trials that fit on a running cluster at a time, as soon as one does. ServiceError where none does, or where it
+    does not answer."""
+    with _ray(address, cpus):
+        return _slots(_joined(cpus, gpus), cpus, gpus)
+
+
+def _joined(cpus: int, gpus: float) -> Mapping[str, float]:
+    """Resources of the cluster that this process is connected to. Its head may be up before its nodes are: as soon as
+    a trial fits, or after a minute."""
+    import ray
+
+    end = time.monotonic() + JOIN_SECONDS
+    resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    while not _fitting(resources, cpus, gpus) and time.monotonic() < end:
+        time.sleep(0.5)
+        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources
 
 
 @contextmanager
@@ -231,7 +246,7 @@ def _slots(resources: Mapping[str, float], cpus: int, gpus: float) -> int:
     slots = _fitting(resources, cpus, gpus)
     if slots < 1:
         raise ServiceError(
-            f"resources: a trial asks for {cpus} cpus and {gpus} gpus, but Ray has "
+            f"resources: a trial asks for {cpus} cpus and {gpus:g} gpus, but Ray has "
             f"{resources.get('CPU', 0):g} cpus and {resources.get('GPU', 0):g} gpus; lower `resources`"
         )
     return slots

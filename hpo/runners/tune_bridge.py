@@ -9,7 +9,7 @@ or only in `on_trial_complete`): so the stopper is where reports go.
 
 import collections
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from ray import tune
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
-from ray.tune.search import Searcher
+from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from hpo.failures import death_of, failure_of, is_device_lost
 from hpo.records import Failure, FailureKind, Objective, TrialConfig, Verdict
@@ -129,15 +129,18 @@ class EachOnce(FIFOScheduler):
     that is being started for it: with short trials an actor a trial.
 
     It is also the one whom Tune shows what a process died of, and who is asked in every round of its loop, trial or no
-    trial: so it notes the one, and looks after silent trials with the other. slots: how many trials run at a time, and
-    so how many actors are kept.
+    trial: so it notes the one, and looks after silent trials and new nodes with the other. limit: how many trials run
+    at a time, and so how many actors are kept. fitting: for how many there is room now, where that may grow.
     """
 
-    def __init__(self, flights: Flights, watch: Watch, slots: int) -> None:
+    def __init__(
+        self, flights: Flights, watch: Watch, limit: ConcurrencyLimiter, fitting: Callable[[], int] | None = None
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._flights, self._watch, self._slots = flights, watch, slots
+        self._flights, self._watch, self._limit, self._fitting = flights, watch, limit, fitting
         self._looked = 0.0
-        self._is_mended = self._keeps_actors = False
+        self._is_mended = False
+        self._kept_actors = 0
         self._new: collections.deque[Trial] = collections.deque()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -163,14 +166,21 @@ class EachOnce(FIFOScheduler):
         if time.monotonic() - self._looked >= LOOK_EVERY:
             self._looked = time.monotonic()
             self._end_silent(tune_controller._tune_controller)
+            self._grow(tune_controller._tune_controller)
         while self._new:
             trial = self._new.popleft()
-            if not self._keeps_actors:
-                self._keeps_actors = True
-                keep_actors(tune_controller._tune_controller, trial, self._slots)
+            if more := self._limit.max_concurrent - self._kept_actors:
+                self._kept_actors += more
+                keep_actors(tune_controller._tune_controller, trial, more)
             if trial.status in (Trial.PENDING, Trial.PAUSED):
                 return trial
         return None
+
+    def _grow(self, controller: Any) -> None:
+        """Where nodes have joined, let more trials run at a time. Where some were lost, trials wait for others."""
+        if self._fitting and (slots := self._fitting()) > self._limit.max_concurrent:
+            self._limit.max_concurrent = slots
+            controller.update_max_pending_trials()
 
     def _end_silent(self, controller: Any) -> None:
         """Kill the processes of trials from which nothing comes; Tune then tells that they died."""
@@ -188,11 +198,11 @@ class EachOnce(FIFOScheduler):
                 ray.kill(actor)
 
 
-def keep_actors(controller: Any, trial: Trial, slots: int) -> None:
-    """Let actors like that of `trial` wait for their next one until the search is finished. By itself Tune keeps one
-    beyond those that it has a trial for: when the last trials of a search had ended one by one, the confirmation began
-    with new processes, whose imports take some 10 s each."""
-    controller._actor_cache.increase_max(trial.placement_group_factory, by=slots)
+def keep_actors(controller: Any, trial: Trial, more: int) -> None:
+    """Let so many more actors like that of `trial` wait for their next one until the search is finished. By itself
+    Tune keeps one beyond those that it has a trial for: when the last trials of a search had ended one by one, the
+    confirmation began with new processes, whose imports take some 10 s each."""
+    controller._actor_cache.increase_max(trial.placement_group_factory, by=more)
 
 
 def write_no_states(controller: Any) -> None:

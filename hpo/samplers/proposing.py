@@ -3,14 +3,12 @@
 Owns what is private to Optuna. Imports it at the top: import this file in `build` alone.
 """
 
-import hashlib
-import json
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler
 from optuna.samplers._gp.sampler import _RELATIVE_PARAMS_KEY, _get_params
@@ -18,23 +16,13 @@ from optuna.samplers.nsgaii import BaseCrossover
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from hpo.space import Choice, FloatRange, IntRange, Params, SearchSpace, Varying
+from hpo.draws import distribution_of, hashed
+from hpo.space import Choice, Params, SearchSpace
 
 Distributions = Mapping[str, BaseDistribution]
 
 _DRAWS = 10
 """Of a child that keeps being a copy."""
-
-
-def distribution_of(own: Varying) -> BaseDistribution:
-    """The same that the ledger asks for."""
-    match own:
-        case Choice():
-            return CategoricalDistribution(own.values)
-        case IntRange():
-            return IntDistribution(own.low, own.high, log=own.log, step=own.step)
-        case FloatRange():
-            return FloatDistribution(own.low, own.high, log=own.log, step=own.step)
 
 
 def ranges_of(space: SearchSpace) -> dict[str, BaseDistribution]:
@@ -81,7 +69,7 @@ class Replayed(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        sampler = self._make(_digest(self._trial_seed, param_name))
+        sampler = self._make(hashed(self._trial_seed, param_name))
         self._inform(sampler)
         value = sampler.sample_independent(study, trial, param_name, param_distribution)
         return _exact(value, param_distribution)
@@ -185,7 +173,7 @@ class Cmaes(CmaEsSampler):
     def __init__(self, ranges: Distributions, **options: Any) -> None:
         super().__init__(warn_independent_sampling=False, **options)
         self._ranges = dict(ranges)
-        self._attr_prefix += f"{_digest(*(f'{name} {own}' for name, own in sorted(ranges.items()))):08x}:"
+        self._attr_prefix += f"{hashed(*(f'{name} {own}' for name, own in sorted(ranges.items()))):08x}:"
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return dict(self._ranges)
@@ -207,8 +195,3 @@ def _exact(value: Any, distribution: BaseDistribution) -> Any:
 def _key(params: Params) -> tuple[tuple[str, str], ...]:
     """Equal for equal assignments: 1 is not true here."""
     return tuple(sorted((name, repr(value)) for name, value in params.items()))
-
-
-def _digest(*parts: int | str) -> int:
-    """31 bits that depend on all parts and on nothing else."""
-    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:4], "big") >> 1

@@ -98,6 +98,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             others={name: mode for name, mode in config.objectives.items() if name != config.metric},
             defaults=defaults,
             url=config.ledger,
+            amount=ladder.amount,
         )
         fresh = None
         if config.confirm:
@@ -326,6 +327,7 @@ def _conclude(
         test_baseline=outcome.test_baseline,
         test_untrained=outcome.test_untrained,
         test_gain=outcome.test_gain,
+        test_opened=outcome.openings,
         moved=config.moved_default(),
         breakdown=outcome.breakdown,
         review=outcome.review,

@@ -19,7 +19,7 @@ from hpo.invariants.facts import Champion, Facts, Reevaluated, Run, Weights
 from hpo.ledger import CHECKPOINTS
 from hpo.ledger.past import PastStudy, read_study
 from hpo.ledger.storage import LEDGER, damage
-from hpo.mlflow_client import sqlite_file
+from hpo.mlflow_client import sqlite_file, store_option
 from hpo.records import (
     AnyEvent,
     TrialConfirmed,
@@ -275,14 +275,15 @@ def _champion(study: Study) -> tuple[Champion | None, str | None]:
     gate = study.config.promotion
     if gate is None:
         return None, None
-    database = sqlite_file(study.config.tracking.uri)
+    uri = study.config.tracking.uri
+    database = sqlite_file(uri)
     if database is not None and not database.is_file():  # asking would make it
         return None, f"there is no {database}"
-    registry = Registry(study.config.tracking.uri)
+    registry, store = Registry(uri), store_option(uri)
     try:
         past = registry.past(gate.model)
     except ModelError:
-        return Champion(gate.model, is_owed=_says_promoted(study)), None
+        return Champion(gate.model, is_owed=_says_promoted(study), store=store), None
     except ServiceError as error:
         return None, str(error)
     chain = past.chain
@@ -291,7 +292,7 @@ def _champion(study: Study) -> tuple[Champion | None, str | None]:
     link = read_link(study.folder)
     is_owed = _says_promoted(study) and (link is None or link.parent_run_id not in own)
     if number is None:
-        return Champion(gate.model, is_owed=is_owed), None
+        return Champion(gate.model, is_owed=is_owed, store=store), None
     links = list(chain.links)
     gaps = [
         later.number for earlier, later in pairwise(links) if later.act == "gate" and later.against != earlier.number
@@ -307,7 +308,7 @@ def _champion(study: Study) -> tuple[Champion | None, str | None]:
                 inference.load(files, study.config.task.head, device.pick_device(0.0))
     except HpoError as error:
         wrong = f"version {number}: {error}"
-    return Champion(gate.model, number, chain.alias, chain.is_at_rest, wrong, tuple(gaps), is_owed), None
+    return Champion(gate.model, number, chain.alias, chain.is_at_rest, wrong, tuple(gaps), is_owed, store), None
 
 
 def _says_promoted(study: Study) -> bool:

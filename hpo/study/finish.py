@@ -39,6 +39,7 @@ class Outcome(Record):
     gate, run_id: by what it was judged, and where it was registered; the same winner is judged anew by another gate,
     under another name or for another MLflow. replicate: which of its fresh seeds was judged; 0 where it was not
     retrained. baseline, baseline_replicate: the default configuration it is compared with, None where there is none.
+    opened: for whom the test split was opened so far, this one last.
     """
 
     trial: int
@@ -56,6 +57,12 @@ class Outcome(Record):
     review: Review | None = None
     decision: Decision | None = None
     model_uri: str | None = None
+    opened: tuple[str, ...] = ()
+
+    @property
+    def openings(self) -> tuple[str, ...]:
+        """`opened`, which an earlier release did not write."""
+        return self.opened or ((_named(self.trial, self.replicate),) if self.test_best else ())
 
     def is_about(self, other: "Outcome") -> bool:
         return all(getattr(self, name) == getattr(other, name) for name in _QUESTION)
@@ -111,14 +118,14 @@ class Finish:
             return earlier
         if self.prepared.encoded.test is None or best.checkpoint is None or not has_weights(best):
             return asked
-        self._say(f"the winner, {_named(best)}, answers the test rows")
+        self._say(f"the winner, {_named(best.number, best.replicate)}, answers the test rows")
         asked_best = self._ask(best)
         answers, against = asked_best.answers, None
         if baseline is not None and baseline.checkpoint is not None and has_weights(baseline):
             if baseline.number == best.number:
                 against = answers
             else:
-                self._say(f"the default, {_named(baseline)}, answers them, too")
+                self._say(f"the default, {_named(baseline.number, baseline.replicate)}, answers them, too")
                 against = self._ask(baseline).answers
         decision, version = None, None
         if gate is not None and self.run_id is not None:
@@ -136,6 +143,7 @@ class Finish:
                 "review": self._review(asked_best, best),
                 "decision": decision,
                 "model_uri": version.uri if version else None,
+                "opened": (*(earlier.openings if earlier else ()), _named(best.number, best.replicate)),
             }
         )
         crash.at("promotion-outcome")
@@ -173,8 +181,8 @@ class Finish:
         return ask(own_model(record.checkpoint, self.config, self.prepared), Encoded.load(rows), self.config)
 
 
-def _named(record: TrialRecord) -> str:
-    return f"trial {record.number}" + (f" seed {record.replicate}" if record.replicate else "")
+def _named(number: int, replicate: int) -> str:
+    return f"trial {number}" + (f" seed {replicate}" if replicate else "")
 
 
 def finished(summary: StudySummary, files: tuple[Path, ...]) -> StudyFinished:

@@ -42,6 +42,9 @@ KEY = "search.warm_start"
 FIRST = 3
 """Points that another task gives, best ones first."""
 
+LOOKED_AT = 30
+"""Trials that these are taken from: to bring one into a space with rules can take half a second."""
+
 _LEARN = frozenset({"tpe", "gp"})
 """Samplers to which a trial that they did not propose is evidence."""
 
@@ -255,8 +258,11 @@ def _first_points(past: PastStudy, config: StudyConfig) -> Iterator[Params]:
             ]
         )
     points: list[Params] = []
-    for record in best:
+    for record in best[:LOOKED_AT]:
         point = config.space.project({**config.default_point(), **record.final_params})
-        if point not in points:
-            points.append(point)
-    yield from points[:FIRST]
+        if point in points:
+            continue
+        points.append(point)
+        yield point
+        if len(points) == FIRST:
+            return

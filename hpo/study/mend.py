@@ -10,6 +10,7 @@ from hpo.invariants import Facts, Mend
 from hpo.invariants.mirror import doubled
 from hpo.ledger import Ledger
 from hpo.ledger.seeds import SeedLedger
+from hpo.mlflow_client import kept_store, without_password
 from hpo.records import StudyStopped, TrialRecord
 from hpo.registry import Registry
 from hpo.study import history
@@ -18,6 +19,7 @@ from hpo.study.folder import ADAPTED, remove_temporaries
 from hpo.study.population import FOLDER as POPULATION
 from hpo.study.told import catch_up
 from hpo.study.trials import remove_strangers
+from hpo.tracking.link import read_link
 from hpo.tracking.mlflow import MlflowTracker
 from hpo.tracking.reading import remove_runs
 from hpo.tracking.spool import CURSOR, Spool
@@ -37,16 +39,30 @@ def mend(study: Study, facts: Facts, asked: AbstractSet[Mend], saved: dict[str, 
     """
     if facts.ledger_wrong:
         return "nothing is mended while the ledger can't be read: it alone knows what is of use"
+    if (store := _store_of_another(study, facts)) is not None:
+        return (
+            f"nothing is mended: {without_password(study.config.tracking.uri)} shows no run of this study, and {store} "
+            "was told of it; name that one by --tracking-uri, or move for good by --resume under this tracking.uri"
+        )
     if Mend.DISK in asked:
         tidy(study, facts)
     trouble = None
     if asked & {Mend.EVENTS, Mend.MIRROR, Mend.DOUBLES}:
         if Mend.DOUBLES in asked and facts.mirror is not None:
-            remove_runs(study.config.tracking.uri, [own.run_id for own in doubled(facts.mirror.runs)])
+            remove_runs(study.config.tracking.uri, [own.run_id for own in doubled(facts.mirror)])
         trouble = tell(study, facts, saved, now, replay=bool(asked & {Mend.MIRROR, Mend.DOUBLES}))
     if Mend.ALIAS in asked and study.config.promotion is not None:
         Registry(study.config.tracking.uri).standing(study.config.promotion.model)
     return trouble
+
+
+def _store_of_another(study: Study, facts: Facts) -> str | None:
+    """Where the study was told to, if MLflow is looked for elsewhere and has never heard of it there."""
+    link = read_link(study.folder)
+    is_known = facts.mirror is not None and any(own.kind == "study" for own in facts.mirror.runs)
+    if is_known or link is None or link.parent_run_id is None or link.uri == kept_store(study.config.tracking.uri):
+        return None
+    return link.uri or "another store"
 
 
 def tidy(study: Study, facts: Facts) -> None:

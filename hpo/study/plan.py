@@ -22,6 +22,7 @@ from hpo.report.plan import Disk, Fresh, Memory, Plan, Saving, Time
 from hpo.report.screen import Screen
 from hpo.runners import Resources
 from hpo.runners.machine import cores
+from hpo.runners.ray import cluster_slots
 from hpo.schedulers import PbtConfig
 from hpo.space import Params
 from hpo.study import adapted
@@ -29,6 +30,7 @@ from hpo.study.devices import settle
 from hpo.study.folder import SAVED
 from hpo.study.forecast import Forecast, Job, Limits, Look, Proposals, Slots, forecast, makespan
 from hpo.study.hindsight import pace_of
+from hpo.study.history import trained_without
 from hpo.study.prepare import Prepared, prepare
 from hpo.study.probe import Pace, probe
 from hpo.study.steps import Ladder, TrialLength, extremes
@@ -51,18 +53,19 @@ MODELS = "only the first model was timed; trials of the others take what they ta
 STAGE = "the stage adapt is not in the time: each of its assignments trains once, for all trials that have it"
 
 UNPROBED = "no probe was run (--no-probe)"
+ELSEWHERE = "a probe would time this machine, not the cluster (--address); leave it out to plan for this machine"
 
 
-def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Plan:
+def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True, address: str | None = None) -> Plan:
     """Raises what preparing a run raises: DataError, ModelError, ServiceError, ConfigError (rungs too fine).
 
-    timed: by what the study's own trials took, or with a probe in processes of its own, which takes seconds.
+    timed: by what the study's own trials took, or with a probe in processes of its own, which takes seconds. address:
+    of the cluster that the study would run on, of which nothing is known but how many trials fit at a time.
     """
-    if config.resources.gpus is not None:
-        count_slots(config.resources)  # before anything is read
+    known = count_slots(config.resources, address) if config.resources.gpus is not None else None  # before all reading
     prepared = prepare(config, screen)
-    resources = settle(config, prepared, screen.say, measured=timed)
-    slots = count_slots(resources)
+    resources = settle(config, prepared, screen.say, address, measured=timed)
+    slots = known or count_slots(resources, address)
     rows: dict[str, int] = {record.split: record.rows for record in prepared.splits.records}
     ladder = Ladder.of(config.search.scheduler, config.space)
     assignments = _assignments(config)
@@ -71,8 +74,9 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
     lengths = [TrialLength.of(params, train) for params in (*ends, *(params for _, params in assignments))]
     batches = sorted({length.batch for length in lengths})
     past = past_of(config)
-    pace, untimed = None, UNPROBED
-    if timed and (pace := pace_of(past.finished, ladder, train, validation)) is None:
+    pace = pace_of(past.finished, ladder, train, validation) if timed else None
+    untimed = ELSEWHERE if timed and address else UNPROBED
+    if timed and pace is None and address is None:
         pace, untimed = _probe(config, prepared, batches, slots, resources.gpus, screen)
     head = config.task.head
     shape = _Shape(train, validation, ladder, pace)
@@ -104,9 +108,10 @@ def make_plan(config: StudyConfig, screen: Screen, *, timed: bool = True) -> Pla
             slots,
             adapted=len(adapted.names(config, (params for _, params in assignments))),
         ),
-        memory=_memory(prepared, head, pace, batches[-1]),
+        memory=_memory(prepared, head, pace, batches[-1], None if address else _machine_bytes()),
         exists=past.exists,
-        finished=len(past.finished),
+        finished=past.live,
+        dropped=len(past.finished) - past.live,
     )
 
 
@@ -117,11 +122,17 @@ def _unforeseen(config: StudyConfig) -> list[str]:
 
 @dataclass(frozen=True)
 class Past:
-    """What is there of the study. seconds: of wall time, as far as its drivers said."""
+    """What is there of the study. finished: its trials, dropped where the space that is planned has no room for them.
+    seconds: of wall time, as far as its drivers said."""
 
     exists: bool = False
     finished: tuple[TrialRecord, ...] = ()
     seconds: float = 0.0
+
+    @property
+    def live(self) -> int:
+        """How many count towards a budget of trials; hours and epochs of the others are spent as well."""
+        return sum(not record.dropped for record in self.finished)
 
 
 def past_of(config: StudyConfig) -> Past:
@@ -129,7 +140,7 @@ def past_of(config: StudyConfig) -> Past:
     if not (config.folder / SAVED).exists():
         return Past()
     past = read_study(config.folder, config.study, config.mode, config.ledger)
-    return Past(True, past.trials, past.seconds_used)
+    return Past(True, tuple(past.within(config.space, trained_without(config))), past.seconds_used)
 
 
 @dataclass(frozen=True)
@@ -156,7 +167,7 @@ class _Course:
 
     def rest(self, past: Past) -> Forecast | None:
         """What is left to do; None where the budget is used."""
-        limits, done = self.limits, len(past.finished)
+        limits, done = self.limits, past.live
         epochs = sum(record.metrics.get("epochs", 0.0) for record in past.finished)
         left = Limits(
             trials=None if limits.trials is None else max(0, limits.trials - done),
@@ -189,9 +200,12 @@ class _Course:
         return Proposals(None if learns is None else max(0, learns - done), confirm.top if confirm else 1)
 
 
-def count_slots(resources: Resources) -> int:
-    """Trials that run on this machine at a time, as Ray counts it. ServiceError where none fits."""
+def count_slots(resources: Resources, address: str | None = None) -> int:
+    """Trials that run at a time on this machine, as Ray counts it, or on a cluster. ServiceError where none fits."""
     cpus, gpus = resources.cpus, resources.gpus or 0.0
+    if address is not None:
+        slots = cluster_slots(address, cpus, gpus)
+        return min(slots, resources.max_concurrent_trials or slots)
     devices = footprint.gpu_count() if gpus else 0
     slots = max(cores(), cpus) // cpus
     if gpus:
@@ -304,14 +318,14 @@ def _disk(config: StudyConfig, checkpoint: int, slots: int, *, adapted: int) -> 
     )
 
 
-def _memory(prepared: Prepared, head: str, pace: Pace | None, batch: int) -> Memory:
+def _memory(prepared: Prepared, head: str, pace: Pace | None, batch: int, machine: int | None) -> Memory:
     estimates = []
     for own in prepared.starts.values():
         longest = int(Encoded.load(own.encoded.train).ragged["input_ids"].lengths.max())
         estimates.append(footprint.trial_bytes(own.pretrained.folder, head, batch, longest))
     estimate = max(estimates)
     is_measured = pace is not None and pace.memory > 0 and len(estimates) == 1
-    return Memory(pace.memory if pace and is_measured else estimate, _machine_bytes(), is_measured)
+    return Memory(pace.memory if pace and is_measured else estimate, machine, is_measured)
 
 
 def _machine_bytes() -> int:

@@ -81,6 +81,7 @@ def simulate(config: StudyConfig, objective: Objective, *, seed: int, slots: int
 
 
 def _simulated(config: StudyConfig, runner: SimulatedRunner, seed: int, folder: Path | None) -> Simulation:
+    ladder = Ladder.of(config.search.scheduler, config.space)
     ledger = Ledger(
         folder,
         study=config.study,
@@ -88,6 +89,7 @@ def _simulated(config: StudyConfig, runner: SimulatedRunner, seed: int, folder: 
         space=config.space,
         sampler=config.search.sampler,
         seed=seed,
+        amount=ladder.amount,
     )
     ledger.enqueue(config.first_points())
     search = StudySearch(
@@ -95,7 +97,7 @@ def _simulated(config: StudyConfig, runner: SimulatedRunner, seed: int, folder: 
         scheduler=config.search.scheduler.build(config.space, seed),
         metric=config.metric,
         mode=config.mode,
-        ladder=Ladder.of(config.search.scheduler, config.space),
+        ladder=ladder,
         emit=_ignore,
         trials=config.budget.trials,
         seconds=config.budget.hours * 3600 if config.budget.hours is not None else None,

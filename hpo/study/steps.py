@@ -61,6 +61,11 @@ class Ladder:
         """What a part of this trial's own training is on the scheduler's scale."""
         return progress * self._share(params)
 
+    def amount(self, params: Params, progress: float) -> float:
+        """How much training that is: what trials that were stopped are compared by. Levels change where a changed space
+        has a longer trial, this does not."""
+        return progress if self.longest is None else progress * _epochs(params)
+
     def reached(self, params: Params, progress: float) -> float:
         """The highest level below the end that was reached; 0 before the first."""
         level = self.level(params, progress)

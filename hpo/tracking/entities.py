@@ -1,4 +1,5 @@
-"""What MLflow takes: our records and figures as its entities, within its limits on names, sizes and batches."""
+"""What MLflow takes: our records and figures as its entities, within its limits on names, sizes and batches; and by
+which tags our runs are found again."""
 
 import json
 import re
@@ -10,6 +11,7 @@ from hpo.space import Scalar
 from hpo.tracking.page import Row
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Metric, Param, Run, RunTag
 
 PARAM_LIMIT = 6_000
@@ -62,6 +64,34 @@ def dataset_input(record: DatasetRecord) -> "DatasetInput":
         ),
         tags=[InputTag("mlflow.data.context", record.split)],
     )
+
+
+def study_runs(identity: str) -> str:
+    """The filter for the run of a study. identity: of its `mlflow.json`."""
+    return f"tags.`hpo.id` = '{identity}' and tags.`hpo.kind` = 'study'"
+
+
+def trial_runs(parent: str) -> str:
+    """The filter for the trials below a study's run."""
+    return f"tags.`mlflow.parentRunId` = '{parent}' and tags.`hpo.kind` = 'trial'"
+
+
+def seed_runs(parent: str) -> str:
+    """The filter for the retrainings of all trials below a study's run."""
+    return f"tags.`hpo.study_run` = '{parent}' and tags.`hpo.kind` = 'seed'"
+
+
+def search(client: "MlflowClient", experiments: Sequence[str], condition: str) -> "list[Run]":
+    """All that the filter finds, the oldest first."""
+    found: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            list(experiments), condition, order_by=["attributes.start_time ASC"], max_results=1_000, page_token=token
+        )
+        found += page
+        if not (token := page.token):
+            return found
 
 
 def number_of(run: "Run") -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hpo import crash
 from hpo.errors import ServiceError
-from hpo.mlflow_client import open_client, sqlite_file, translated, view_path
+from hpo.mlflow_client import kept_store, open_client, sqlite_file, translated, view_path
 from hpo.records import (
     AnyEvent,
     DatasetRecord,
@@ -34,12 +34,17 @@ from hpo.tracking.entities import (
     batches,
     best_trial,
     dataset_input,
+    key,
     milliseconds,
     names_in,
     number_of,
     params_of,
     replicate_of,
     row_of,
+    search,
+    seed_runs,
+    study_runs,
+    trial_runs,
     twins,
 )
 from hpo.tracking.link import Link, make_link
@@ -176,12 +181,8 @@ class MlflowTracker:
         """The study's run: found by its tags, or created. Raises ReplayNeededError where the store has lost it."""
         link = make_link(self._folder)
         self._experiment_id = self._find_experiment(self._config.experiment or study.study)
-        runs = self._client.search_runs(
-            [self._experiment_id],
-            f"tags.`hpo.id` = '{link.id}' and tags.`hpo.kind` = 'study'",
-            order_by=["attributes.start_time ASC"],
-            max_results=1,
-        )
+        runs = self._search(study_runs(link.id))
+        runs.sort(key=lambda run: run.info.run_id != link.parent_run_id)  # else the oldest
         if not runs and link.parent_run_id and not self._lost:
             self._lost = True  # in memory only: who crashes here has to be told everything the next time
             raise ReplayNeededError(f"MLflow has no run of study {study.study!r} any more; it is told everything again")
@@ -193,8 +194,9 @@ class MlflowTracker:
             start = milliseconds(study.time)
             run = self._client.create_run(self._experiment_id, start, tags, run_name=study.study)
             parent = str(run.info.run_id)
-        if parent != link.parent_run_id:
-            Link(link.id, self._experiment_id, parent).save(self._folder)
+        own = Link(link.id, self._experiment_id, parent, kept_store(self._config.uri))
+        if own != link:
+            own.save(self._folder)
         there = self._search_all(parent)
         self._children = {}
         for run in there:
@@ -284,35 +286,34 @@ class MlflowTracker:
     def _search_all(self, parent: str) -> "list[Run]":
         """Trials and retrainings, one run each: a server that was too slow may have made one after it was given up on,
         and then another one when it was asked again."""
+        self._remove_other_parents(parent)
         found = [*self._search_children(parent), *self._search_seeds(parent)]
         gone = {str(run.info.run_id) for run in twins(found, self._children)}
         for run_id in gone:
             self._client.delete_run(run_id)
         return [run for run in found if run.info.run_id not in gone]
 
+    def _remove_other_parents(self, parent: str) -> None:
+        """Of the study itself there may be two in the same way. Raises ReplayNeededError where trials were told to the
+        one that goes."""
+        studies = [run.info.run_id for run in self._search(study_runs(make_link(self._folder).id))]
+        others = [run_id for run_id in studies if run_id != parent]
+        below = [run.info.run_id for own in others for run in (*self._search_children(own), *self._search_seeds(own))]
+        for run_id in (*below, *others):
+            self._client.delete_run(run_id)
+        if below:
+            raise ReplayNeededError("MLflow had two runs of the study; the one that stays is told everything again")
+
     def _search_children(self, parent: str) -> "list[Run]":
         """The trials, the oldest first."""
-        return self._search(f"tags.`mlflow.parentRunId` = '{parent}' and tags.`hpo.kind` = 'trial'")
+        return self._search(trial_runs(parent))
 
     def _search_seeds(self, parent: str) -> "list[Run]":
         """The retrainings of all trials, the oldest first."""
-        return self._search(f"tags.`hpo.study_run` = '{parent}' and tags.`hpo.kind` = 'seed'")
+        return self._search(seed_runs(parent))
 
     def _search(self, condition: str) -> "list[Run]":
-        found: list[Run] = []
-        token: str | None = None
-        while True:
-            runs = self._client.search_runs(
-                [self._experiment_id],
-                condition,
-                order_by=["attributes.start_time ASC"],
-                max_results=1_000,
-                page_token=token,
-            )
-            found += runs
-            token = runs.token
-            if not token:
-                return found
+        return search(self._client, [self._experiment_id], condition)
 
     # What is common to both
 
@@ -329,9 +330,12 @@ class MlflowTracker:
         MLflow's params never change, but an extended study's do."""
         tags, values = dict(tags or {}), params_of(params or {})
         if values:
-            there = self._client.get_run(run_id).data.params
-            tags |= {f"hpo.now.{name}": value for name, value in values.items() if there.get(name, value) != value}
-            values = {name: value for name, value in values.items() if name not in there}
+            data = self._client.get_run(run_id).data
+            now = {name: key(f"hpo.now.{name}") for name in values}
+            differing = [name for name, value in values.items() if data.params.get(name, value) != value]
+            differing += [name for name in values if now[name] in data.tags]  # it may be the first value again
+            tags |= {now[name]: values[name] for name in differing}
+            values = {name: value for name, value in values.items() if name not in data.params}
         for batch in batches(time, metrics or {}, step, values, tags):
             self._client.log_batch(run_id, *batch)
 

@@ -5,17 +5,19 @@ Must not judge: it returns the runs as they are.
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from hpo.errors import ServiceError
 from hpo.mlflow_client import open_client, sqlite_file, translated
 from hpo.records.mirrored import Mirrored, MirroredRun
-from hpo.tracking.entities import key, number_of, params_of, replicate_of
+from hpo.tracking.entities import key, number_of, params_of, replicate_of, search, seed_runs, study_runs, trial_runs
 from hpo.tracking.link import Link
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+Kind: TypeAlias = Literal["study", "trial", "seed"]
 
 HISTORIES = 4_000
 """So many are read of every metric, one request each; of a larger study those of the searched metric."""
@@ -30,22 +32,20 @@ def read_mirror(uri: str, link: Link, metric: str) -> Mirrored:
     with translated(uri):
         client = _open(uri)
         places = _experiments(client)
-        parents = _search(client, list(places), f"tags.`hpo.id` = '{link.id}' and tags.`hpo.kind` = 'study'")
-        found: list[tuple[Literal["study", "trial", "seed"], Run]] = [("study", run) for run in parents]
-        for parent in parents:
-            own = parent.info.run_id
-            trials = f"tags.`mlflow.parentRunId` = '{own}' and tags.`hpo.kind` = 'trial'"
-            seeds = f"tags.`hpo.study_run` = '{own}' and tags.`hpo.kind` = 'seed'"
-            found += [("trial", run) for run in _search(client, list(places), trials)]
-            found += [("seed", run) for run in _search(client, list(places), seeds)]
-        children = [run for kind, run in found if kind != "study"]
+        parents = search(client, list(places), study_runs(link.id))
+        found: list[tuple[Kind, str, Run]] = [("study", run.info.run_id, run) for run in parents]
+        for _, own, _ in list(found):
+            found += [("trial", own, run) for run in search(client, list(places), trial_runs(own))]
+            found += [("seed", own, run) for run in search(client, list(places), seed_runs(own))]
+        children = [run for kind, _, run in found if kind != "study"]
         is_whole = sum(len(run.data.metrics) for run in children) <= HISTORIES
         histories = _histories(client, children, None if is_whole else key(metric))
         home = link.experiment_id or (parents[0].info.experiment_id if parents else "")
         return Mirrored(
             experiment_id=home,
             experiment=places.get(home, ""),
-            runs=tuple(_mirrored(kind, run, histories.get(run.info.run_id, {})) for kind, run in found),
+            study_run=link.parent_run_id,
+            runs=tuple(_mirrored(kind, own, run, histories.get(run.info.run_id, {})) for kind, own, run in found),
             is_whole=is_whole,
         )
 
@@ -77,12 +77,13 @@ def _open(uri: str) -> "MlflowClient":
 
 
 def _mirrored(
-    kind: Literal["study", "trial", "seed"], run: "Run", histories: Mapping[str, tuple[tuple[int, float], ...]]
+    kind: Kind, study_run: str, run: "Run", histories: Mapping[str, tuple[tuple[int, float], ...]]
 ) -> MirroredRun:
     return MirroredRun(
         run_id=run.info.run_id,
         experiment_id=run.info.experiment_id,
         kind=kind,
+        study_run=study_run,
         number=number_of(run) if kind != "study" else -1,
         replicate=replicate_of(run) if kind == "seed" else 0,
         status=run.info.status,
@@ -115,18 +116,5 @@ def _experiments(client: "MlflowClient") -> dict[str, str]:
     while True:
         page = client.search_experiments(max_results=1_000, page_token=token)
         found |= {str(own.experiment_id): str(own.name) for own in page}
-        if not (token := page.token):
-            return found
-
-
-def _search(client: "MlflowClient", places: list[str], condition: str) -> "list[Run]":
-    """The oldest first."""
-    found: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs(
-            places, condition, order_by=["attributes.start_time ASC"], max_results=1_000, page_token=token
-        )
-        found += page
         if not (token := page.token):
             return found

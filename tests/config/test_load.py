@@ -126,6 +126,18 @@ def test_a_wrong_override_is_told_as_one(override, words, good, write_space):
         assert f"(--set {override})" in message
 
 
+def test_where_the_file_names_no_store_the_variable_does(good, write_space, monkeypatch):
+    unnamed = good.replace('uri: "sqlite:///mlflow.db", ', "")
+    assert unnamed != good
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert load(write_space(unnamed)).tracking.uri == "http://mlflow:5000"
+    assert load(write_space(good)).tracking.uri == "sqlite:///mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
+    assert "refuses file stores" in (said := refusal(write_space(unnamed)))
+    assert "MLFLOW_TRACKING_URI" in said
+    assert load(write_space(good)).tracking.uri == "sqlite:///mlflow.db"
+
+
 def test_passwords_are_not_repeated(good, write_space):
     message = refusal(write_space(good), "tracking.uri=postgresql://me:secret@host/db")
     assert "secret" not in message

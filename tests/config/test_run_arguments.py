@@ -111,6 +111,12 @@ def test_a_dry_run_looks_for_the_data_too(good, write_space, tmp_path, capsys):
     assert "train.tsv" in captured.err
 
 
+def test_a_dry_run_for_a_cluster_asks_the_cluster_and_not_this_machine(good, write_space, tmp_path, capsys):
+    options = ["--storage", str(tmp_path / "here"), "--address", "127.0.0.1:1", "--set", "resources.gpus=1"]
+    assert run.main(["--space", str(write_space(good)), "--dry-run", *options]) == 4
+    assert "--address: no Ray answers at 127.0.0.1:1" in capsys.readouterr().err
+
+
 def test_a_model_of_the_hub_is_asked_before_the_data_are_looked_for(
     good, write_space, tmp_path, hub_mirror, monkeypatch
 ):

@@ -122,13 +122,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.jsonl: not readable .*check its rights and its disk"):
         read_file(path, COLUMNS)
     with pytest.raises(DataError, match=r"a\.jsonl: not readable"):
-        read_rows(path, [Column("sentence", "text")])
+        read_rows(path, [Column("sentence", "text")], ["sentence"], lambda table: None)
 
 
 def test_deep_json_is_told_by_its_line(write: Write) -> None:
     path = write("a.jsonl", '{"sentence": ' + "[" * 100_000 + "\n")
     with pytest.raises(DataError, match="line 1: not JSON"):
-        read_rows(path, [Column("sentence", "text")])
+        read_rows(path, [Column("sentence", "text")], ["sentence"], lambda table: None)
 
 
 def test_a_parquet_without_the_column_names_those_that_it_has(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from hpo.records import Confirmed, Seeds, TrialRecord, TrialState
 from hpo.report.findings import (
+    DRAWS,
     best_of,
     best_so_far,
     expected_best,
@@ -67,6 +68,10 @@ def test_the_expected_best_of_a_thousand_trials_stays_finite(summary):
     rows = expected_best(summary, [trial(number, value=number / 1000, epochs=1.0) for number in range(1000)])
     assert all(math.isfinite(row.mean) and math.isfinite(row.deviation) for row in rows)
     assert rows[-1].mean == pytest.approx(0.999)
+    draws = [row.draws for row in rows]
+    assert draws == sorted(set(draws))
+    assert len(draws) == DRAWS, "or a large study's report takes its square"
+    assert (draws[:100], draws[-1]) == (list(range(1, 101)), 1000)
 
 
 def test_survivors_are_counted_at_the_rung_that_stopped_the_others():

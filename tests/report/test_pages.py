@@ -260,6 +260,9 @@ def test_a_thousand_trials_make_a_page_that_opens(tmp_path, summary, background)
     page = page_of(tmp_path, summary.model_copy(update={"best": best, "baseline": trials[0]}), trials, background)
     assert time.process_time() - began < 40
     assert (tmp_path / "report.html").stat().st_size < 5_000_000
+    assert "Drawn are the 400 best of 1,000 trials that have a curve, complete ones first." in page.words
+    drawn = {row for curve in page.figures["curves"]["data"] for row in curve.get("customdata", ())}
+    assert {trial.number for trial in trials if trial.value is not None} - {best.number} <= drawn
     assert max(len(figure["data"]) for figure in page.figures.values()) < 20
     rows = [attrs for tag, attrs in page.elements if tag == "tr"]
     assert len(rows) > 1000

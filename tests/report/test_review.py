@@ -11,6 +11,7 @@ from hpo.records import Bin, Confusion, Explained, Mistake, Mistakes, Piece, Rel
 from hpo.report.findings import Background
 from hpo.report.pages import write_report
 from hpo.report.review import ERRORS, MATRIX, SHOWN, errors_section, on_test, why_section
+from hpo.report.summary import summary_text
 
 
 @pytest.fixture
@@ -99,6 +100,16 @@ def test_a_winner_without_a_wrong_row_has_a_section_too(summary):
     assert section.paragraphs == ("Of 500 test rows the winner answers none wrong.",)
     assert errors_section(summary) is None
     assert errors_section(summary.model_copy(update={"review": Review()})) is None
+
+
+def test_rows_that_were_opened_more_than_once_are_said_to_be(tmp_path, summary, trials, space):
+    assert on_test(summary).title == "On the test split (500 rows), opened once"
+    again = summary.model_copy(update={"test_opened": ("trial 3", "trial 7 seed 2", "trial 7 seed 2")})
+    assert on_test(again).title == "On the test split (500 rows), opened 3 times"
+    said = "The test rows were opened 3 times, for trial 3, trial 7 seed 2: who goes on after a look at them chooses by"
+    assert said in summary_text(again)
+    assert said in write_report(tmp_path, again, trials, Background(space.varying))[1].read_text()
+    assert "were opened" not in summary_text(summary.model_copy(update={"test_opened": ("trial 3",)}))
 
 
 def test_before_and_after_stand_side_by_side(tmp_path, summary, trials, space):

@@ -1,7 +1,9 @@
 import contextlib
 import io
+import math
 import os
 import pty
+import random
 import re
 import threading
 
@@ -159,6 +161,43 @@ def test_events_applied_twice_change_nothing():
     for event in events:
         board.apply(event)
     assert board.rows == once
+
+
+def test_what_is_kept_at_hand_is_what_all_trials_add_up_to(trials):
+    board = Board(Budget(epochs=1000), known=trials)
+    board.apply(started())
+    draw = random.Random(0)
+    for number in (0, 3, *range(40, 60), 45, 46):  # some are trained again
+        state = draw.choice([TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED])
+        events = list(trial_events(number, [draw.choice([0.2, 0.5, 0.9, math.nan]) for _ in range(3)], state))
+        for event in events[: draw.choice([2, 3, 9])]:
+            board.apply(event)
+    rows = board.rows.values()
+    ended = [row for row in rows if row.state.is_finished]
+    assert list(board.finished) == sorted(ended, key=board.rank)
+    assert {row.number for row in board.running} == {row.number for row in rows} - {row.number for row in ended}
+    assert board.best == board.finished[0]
+    used, here = (sum(row.epoch for row in rows if not row.earlier or every) for every in (True, False))
+    assert board.seconds_left(50.0) == pytest.approx(50.0 / here * (1000 - used))
+
+
+def test_a_frame_goes_through_no_more_trials_than_it_shows():
+    looked = []
+
+    class Counting(Board):
+        def rank(self, row):
+            looked.append(row.number)
+            return super().rank(row)
+
+    board = Counting(Budget(trials=4000))
+    board.apply(started())
+    for number in range(2000):
+        for event in trial_events(number, [number % 97 / 97]):
+            board.apply(event)
+    assert len(looked) < 2000 * 30
+    looked.clear()
+    live_frame(board, 100, 30)
+    assert looked == []
 
 
 def live_frame(board, width, height, varying=("learning_rate",), rungs=()):

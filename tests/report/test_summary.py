@@ -1,7 +1,7 @@
 from urllib.parse import unquote
 
 from hpo.report.answers import can_i_have_it
-from hpo.report.summary import summary_markdown, summary_text, ui_address, ui_command
+from hpo.report.summary import predict_command, summary_markdown, summary_text, ui_address, ui_command
 
 
 def test_the_closing_words_say_what_won_and_what_tuning_bought(summary):
@@ -91,6 +91,18 @@ def test_the_page_holds_the_same_words(summary):
 def test_a_password_is_not_printed(summary):
     for uri in ("postgresql+psycopg2://hpo:s3cret@db/mlflow", "http://hpo:s3cret@server:5000"):
         assert "s3cret" not in summary_text(summary.model_copy(update={"tracking_uri": uri}))
+
+
+def test_a_command_names_the_store_unless_it_asks_it_by_itself(summary, monkeypatch):
+    there = summary.model_copy(update={"tracking_uri": "http://me:s3cret@mlflow:5000"})
+    named = "--tracking-uri 'http://me:***@mlflow:5000'"
+    assert "--tracking-uri" not in predict_command(summary)
+    assert predict_command(there).endswith(named)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", there.tracking_uri)
+    assert predict_command(summary).endswith("--tracking-uri sqlite:///mlflow.db")
+    assert "--tracking-uri" not in predict_command(there)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    assert "--tracking-uri" not in predict_command(summary)
 
 
 def test_a_winner_without_a_default_beside_it_is_said_plainly(summary):

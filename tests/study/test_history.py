@@ -1,5 +1,6 @@
 """What a study takes over: other studies' trials, and its own after a change of the space."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hpo.errors import ConfigError, ServiceError
 from hpo.ledger import Ledger
 from hpo.objectives import Limits
 from hpo.records import Exploited, TrialState
+from hpo.space import Params, Scalar, SearchSpace
 from hpo.study import history
 from hpo.study.folder import check_unchanged, save
 
@@ -118,6 +120,23 @@ def test_what_was_good_elsewhere_is_tried_first(study: Any, change: str, facts: 
         assert record is not None
         assert config.space.contains(record.params)
         assert record.params["hidden_dropout_prob"] == old.params["hidden_dropout_prob"]
+
+
+def test_no_more_trials_are_brought_into_the_space_than_points_are_taken(study: Any) -> None:
+    played(study("old", "search.sampler=random"), 12)
+    config = study("new", "search.warm_start=[old]", "task.max_length=8")
+    asked = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Counting(SearchSpace):
+        def project(self, point: Params) -> dict[str, Scalar]:
+            asked.append(point)
+            return super().project(point)
+
+    space = Counting(config.space.parameters)
+    (source,) = history.find(config, frozenset())
+    points = list(history._first_points(source.past, config.model_copy(update={"space": space})))
+    assert len(points) == len(asked) == 3
 
 
 def test_names_may_be_globs_folders_and_ledger_urls(study: Any, films: Path) -> None:

@@ -25,5 +25,11 @@ def test_another_gate_or_default_asks_anew(changed: dict[str, Any]) -> None:
     assert not asked().is_about(asked(**changed))
 
 
+def test_an_outcome_of_before_openings_were_counted_is_one() -> None:
+    answer = asked().model_copy(update={"replicate": 2, "test_best": {"accuracy": 0.9}})
+    assert (asked().openings, answer.openings) == ((), ("trial 3 seed 2",))
+    assert answer.model_copy(update={"opened": ("trial 1", "trial 3")}).openings == ("trial 1", "trial 3")
+
+
 def test_an_outcome_of_before_gates_were_saved_is_asked_anew() -> None:
     assert not Outcome.model_validate_json('{"trial": 3, "model": "m"}').is_about(asked())

@@ -217,7 +217,8 @@ def test_the_pace_is_learnt_from_what_finished_trials_took() -> None:
     assert pace_of([record(0, 8, 1, 0.0), record(1, 8, 1, 1.0, state=TrialState.RUNNING)], ladder, 320, 50) is None
 
 
-def test_a_study_that_is_there_is_predicted_from_its_own_trials(films: Path) -> None:
+def begin(films: Path) -> None:
+    """A study that has finished two trials."""
     loaded = config.load(films)
     ledger = Ledger(
         loaded.folder, study=loaded.study, mode="max", space=loaded.space, sampler=loaded.search.sampler, seed=3
@@ -229,6 +230,10 @@ def test_a_study_that_is_there_is_predicted_from_its_own_trials(films: Path) -> 
         metrics = {"steps": float(length.total_steps), "epochs": length.epochs}
         ledger.tell(asked.number, TrialState.COMPLETE, value=0.5, metrics=metrics, seconds=seconds)
     study_folder.save(loaded.folder, loaded, {})
+
+
+def test_a_study_that_is_there_is_predicted_from_its_own_trials(films: Path) -> None:
+    begin(films)
     plan = planned(films, timed=True)
     assert plan.time is not None
     assert plan.time.trials == plan.finished == 2
@@ -238,6 +243,24 @@ def test_a_study_that_is_there_is_predicted_from_its_own_trials(films: Path) -> 
     assert "predicted from 2 finished trials of this study; nothing was measured now" in text
     assert "2 trials of it done; what is left takes" in text
     assert "its 2 finished trials count towards the budget" in text
+
+
+def test_trials_outside_of_the_space_as_it_is_asked_for_are_not_counted_as_done(films: Path) -> None:
+    begin(films)
+    done, moved = (
+        planned(films, "budget={trials: 2}", *more, timed=True)
+        for more in ((), ("space.learning_rate={low: 0.2, high: 0.3}",))
+    )
+    assert (done.finished, done.dropped) == (2, 0)
+    assert (moved.finished, moved.dropped) == (0, 2)
+    assert done.time is not None
+    assert moved.time is not None
+    assert done.time.rest == 0.0
+    assert moved.time.trials == 2  # they say how fast it goes all the same
+    assert moved.time.left == pytest.approx(moved.time.total)
+    assert "its 0 finished trials count towards the budget, and 2 trials outside of the space do not" in plan_text(
+        moved
+    )
 
 
 def test_the_page_is_the_resolved_file_with_the_plan_in_comments(films: Path, tmp_path: Path) -> None:
@@ -262,6 +285,9 @@ def test_what_will_not_fit_is_told_with_the_way_out(films: Path) -> None:
     assert "lower checkpoints.keep" in disk
     assert "raise resources.cpus from 1" in memory
     assert plan_text(tight).count("# warning") == 2
+    elsewhere = dataclasses.replace(plan, slots=4096, memory=dataclasses.replace(plan.memory, machine=None))
+    assert elsewhere.warnings == ()
+    assert "the machine has" not in plan_text(elsewhere)
     assert "--resume" in plan_text(tight)
 
 

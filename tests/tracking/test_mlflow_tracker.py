@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from hpo.errors import ServiceError
+from hpo.mlflow_client import kept_store
 from hpo.records import (
     AnyEvent,
     StudyFinished,
@@ -217,6 +218,8 @@ def test_an_extended_study_shows_its_new_budget(store: str, tmp_path: Path, stor
     assert parent.info.status == "RUNNING"
     assert parent.data.params["budget.trials"] == "3"
     assert parent.data.tags["hpo.now.budget.trials"] == "6"
+    told(store, tmp_path / "toy", [first.model_copy(update={"time": 3_000.0})])
+    assert runs_of(store)["toy"].data.tags["hpo.now.budget.trials"] == "3", "as it was at first"
 
 
 def test_a_study_made_anew_under_an_old_name_gets_its_own_page(store: str, tmp_path: Path, story: Story) -> None:
@@ -351,6 +354,27 @@ def test_the_study_can_read_where_its_page_is(store: str, tmp_path: Path, story:
     link = read_link(folder)
     assert link is not None
     assert link.parent_run_id == runs_of(store)["toy"].info.run_id
+    assert link.uri == store
+
+
+@pytest.mark.parametrize(
+    ("uri", "kept"),
+    [
+        ("http://mlflow:5000", "http://mlflow:5000"),
+        ("http://me:s3/cr@t@mlflow:5000", "http://me@mlflow:5000"),
+        ("postgresql+psycopg2://hpo:s3cret@db/mlflow", "postgresql+psycopg2://hpo@db/mlflow"),
+        ("sqlite:///here.db?timeout=5", f"sqlite:///{Path.cwd()}/here.db"),
+    ],
+)
+def test_the_address_of_a_store_is_kept_without_its_password(uri: str, kept: str) -> None:
+    assert kept_store(uri) == kept == kept_store(kept)
+
+
+@pytest.mark.parametrize("text", ['{"id": "abc", "expe', '{"id": "abc", "colour": "red"}', "[]", "7"])
+def test_a_link_that_is_damaged_or_another_program_s_is_said_with_the_remedy(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mlflow.json").write_text(text)
+    with pytest.raises(ServiceError, match=r"mlflow.json can't be read .* remove it and mlflow.cursor"):
+        read_link(tmp_path)
 
 
 @pytest.mark.service

@@ -18,6 +18,7 @@ from test_mlflow_tracker import everything, history, runs_of
 
 from hpo.records import AnyEvent, StudyFinished, TrialReported, TrialStarted
 from hpo.tracking import TrackingConfig
+from hpo.tracking.link import read_link
 from hpo.tracking.mlflow import MlflowTracker
 from hpo.tracking.spool import Spool
 
@@ -188,3 +189,25 @@ def test_of_twins_the_one_that_was_told_the_most_stays(store: str, tmp_path: Pat
     assert client.get_run(late.info.run_id).info.lifecycle_stage == "deleted"
     assert client.get_run(own.info.run_id).info.lifecycle_stage == "active"
     assert set(everything(store)) == {"toy", "trial-0000", "trial-0001", "trial-0002"}
+
+
+@pytest.mark.parametrize("was_told", [False, True])
+def test_a_late_run_of_the_study_itself_goes_and_the_one_that_was_told_stays(
+    store: str, tmp_path: Path, story: Any, was_told: bool
+) -> None:
+    events = story()
+    told(store, tmp_path / "toy", events[:6])
+    client, known, link = MlflowClient(store), runs_of(store), read_link(tmp_path / "toy")
+    own, trial = known["toy"], known["trial-0000"]
+    place = own.info.experiment_id
+    late = [client.create_run(place, own.info.start_time - 1, own.data.tags, run_name="toy").info.run_id]
+    if was_told:
+        tags = trial.data.tags | {"mlflow.parentRunId": late[0]}
+        late.append(client.create_run(place, 1, tags, run_name="trial-0000").info.run_id)
+    told(store, tmp_path / "toy", events[6:])
+    assert read_link(tmp_path / "toy") == link
+    runs = runs_of(store)  # each name once
+    assert set(runs) == {"toy", "trial-0000", "trial-0001", "trial-0002"}
+    assert [runs[name].info.run_id for name in ("toy", "trial-0000")] == [own.info.run_id, trial.info.run_id]
+    assert {client.get_run(run_id).info.lifecycle_stage for run_id in late} == {"deleted"}
+    assert runs["trial-0001"].data.tags["mlflow.parentRunId"] == own.info.run_id
