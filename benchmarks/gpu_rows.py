@@ -19,9 +19,8 @@ def write_rows(folder: Path, rows: int | None, short: int, vocabulary: int) -> s
 
     rows: training rows at most; None: all. vocabulary: ids where there is no data.
     """
-    base = os.environ.get("HPO_DATA")
-    if base and (Path(base) / "sst2" / "train.tsv").is_file():
-        splits = {name: _sentences(Path(base), name, rows) for name in ("train", "validation")}
+    if (_data() / "sst2" / "train.tsv").is_file():
+        splits = {name: _sentences(name, rows) for name in ("train", "validation")}
         what = "SST-2"
     else:
         splits = {"train": _random(rows or 67_349, vocabulary, 0), "validation": _random(872, vocabulary, 1)}
@@ -37,17 +36,22 @@ def write_rows(folder: Path, rows: int | None, short: int, vocabulary: int) -> s
 
 def vocabulary_size() -> int:
     """Of the vocabulary in HPO_DATA; BERT's where there is none."""
-    path = Path(os.environ.get("HPO_DATA", "")) / "bert-base-uncased" / "vocab.txt"
+    path = _data() / "bert-base-uncased" / "vocab.txt"
     return len(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else 30_522
 
 
-def _sentences(base: Path, split: str, rows: int | None) -> Encoded:
+def _data() -> Path:
+    return Path(os.environ.get("HPO_DATA", "../shared/data"))
+
+
+def _sentences(split: str, rows: int | None) -> Encoded:
     from tokenizers import Tokenizer
     from tokenizers.models import WordPiece
     from tokenizers.normalizers import BertNormalizer
     from tokenizers.pre_tokenizers import BertPreTokenizer
     from tokenizers.processors import TemplateProcessing
 
+    base = _data()
     words = (base / "bert-base-uncased" / "vocab.txt").read_text(encoding="utf-8").splitlines()
     ids = {word: place for place, word in enumerate(words)}
     tokenizer = Tokenizer(WordPiece(ids, unk_token="[UNK]"))

@@ -1,11 +1,12 @@
 """How often the promotion gate takes chance for progress: a challenger that is no better than the champion.
 
     python -m benchmarks.noise --pairs 1000      pairs of equally good models, simulated, through `promotion.decide`
+    python -m benchmarks.noise --years 20        years of nights, each with an equally good challenger on the same rows
     python -m benchmarks.noise --studies 20      whole studies on shuffled labels, through the real driver
 
-Both count promotions at confidence 0.95, of which one in twenty is what was asked for. In the first, every row has its
-own difficulty, which both models share, as models that learn from the same rows do. In the second, the labels of every
-study are shuffled anew, so nothing can be learnt; the first study's winner is promoted, all others challenge.
+Pairs and studies count promotions at confidence 0.95, of which one in twenty is what was asked for. Simulated rows have
+a difficulty each, which all models share, as models that learn from the same rows do. The labels of every study are
+shuffled anew, so nothing can be learnt; the first study's winner is promoted, all others challenge.
 """
 
 import argparse
@@ -74,6 +75,11 @@ SCENES = [
 ]
 
 
+NIGHTLY = Scene("accuracy", 872, 0.93)
+"""Of spaces/nightly_sst2.yaml."""
+GATES = [(0.95, 0.0), (0.95, 0.002), (0.99, 0.0)]
+
+
 @dataclass(frozen=True)
 class Count:
     scene: Scene
@@ -93,20 +99,36 @@ def simulate(scene: Scene, pairs: int, seed: int) -> Count:
     score = _SCORES[scene.metric]
     promoted = 0
     for _ in range(pairs):
-        truth, one, other = (_numbers if scene.metric in ("pearson", "mse") else _classes)(scene, draw)
+        truth, one, other, *_ = (_numbers if scene.metric in ("pearson", "mse") else _classes)(scene, draw)
         evidence = Evidence(Answers(one, truth), Answers(other, truth), scene.metric, mode, score)
         promoted += decide(evidence, gate).verdict == "promote"
     _check(score, scene, truth, one)
     return Count(scene, pairs, promoted)
 
 
-def _classes(scene: Scene, draw: np.random.Generator) -> tuple[Any, Any, Any]:
+def simulate_year(scene: Scene, gate: PromotionConfig, seed: int, nights: int = 365) -> int:
+    """Promotions, where every night's model is as good as the champion and both answer the rows of all other nights."""
+    draw = np.random.default_rng([seed, nights])
+    truth, champion, _, difficulty = _classes(scene, draw)
+    promoted = 0
+    for _ in range(nights):
+        own = _guess(truth, difficulty, draw)
+        evidence = Evidence(Answers(own, truth), Answers(champion, truth), "accuracy", "max", _accuracy)
+        if decide(evidence, gate).verdict == "promote":
+            champion, promoted = own, promoted + 1
+    return promoted
+
+
+def _classes(scene: Scene, draw: np.random.Generator) -> tuple[Any, Any, Any, Any]:
     """Most rows are easy for both; on hard ones, both guess, by themselves."""
     truth = (draw.random(scene.rows) < scene.positive).astype(np.int64)
     wrong = 1.0 - scene.right
     difficulty = draw.beta(0.5, 0.5 * scene.right / wrong, size=scene.rows)  # its mean is `wrong`
-    answers = [np.where(draw.random(scene.rows) < difficulty, 1 - truth, truth) for _ in range(2)]
-    return truth, *answers
+    return truth, _guess(truth, difficulty, draw), _guess(truth, difficulty, draw), difficulty
+
+
+def _guess(truth: Any, difficulty: Any, draw: np.random.Generator) -> Any:
+    return np.where(draw.random(len(truth)) < difficulty, 1 - truth, truth)
 
 
 def _numbers(scene: Scene, draw: np.random.Generator) -> tuple[Any, Any, Any]:
@@ -230,15 +252,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.noise", description=__doc__, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--pairs", type=int, default=0, help="simulated pairs a scene")
+    parser.add_argument("--years", type=int, default=0, help="simulated years of nights for each of a few gates")
     parser.add_argument("--studies", type=int, default=0, help="whole studies, at least 2")
     parser.add_argument("--trials", type=int, default=2, help="of each study")
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--folder", type=Path, help="where the studies are kept, instead of a temporary folder")
     arguments = parser.parse_args()
-    if not arguments.pairs and arguments.studies < 2:
-        parser.error("nothing to do; give --pairs 1000, or --studies 20")
+    if not arguments.pairs and not arguments.years and arguments.studies < 2:
+        parser.error("nothing to do; give --pairs 1000, --years 20, or --studies 20")
     if arguments.pairs:
         print(table([simulate(scene, arguments.pairs, arguments.seed) for scene in SCENES]), flush=True)
+    for confidence, improvement in GATES if arguments.years else ():
+        gate = PromotionConfig(model="noise", confidence=confidence, min_improvement=improvement)
+        years = [simulate_year(NIGHTLY, gate, arguments.seed + year) for year in range(arguments.years)]
+        print(f"confidence {confidence}, min_improvement {improvement}: {np.mean(years):.2f} promotions a year")
     if arguments.studies:
         with tempfile.TemporaryDirectory(prefix="hpo-noise-") as temporary:
             folder = (arguments.folder or Path(temporary)).absolute()

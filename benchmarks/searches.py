@@ -69,15 +69,23 @@ def ours(study_folder: Path, seed: int, trials: int, minutes: float, rows: int) 
     if done.returncode:
         raise SystemExit(f"{OURS}: exit code {done.returncode}\n{done.stdout[-3000:]}")
     lines = (study_folder / "sst2" / "events.jsonl").read_text("utf-8").splitlines()
-    events = [json.loads(line) for line in lines]
+    return told([json.loads(line) for line in lines])
+
+
+def told(events: Sequence[Mapping[str, Any]]) -> Result:
+    """What the events of a study say of its search. Spent are the epochs of all trials, running ones up to their last
+    report, as for the rivals."""
     notes, epoch, ended = [], {}, 0.0
     for event in events:
-        if event["kind"] == "trial_finished" and not event["replicate"]:
-            metrics, ended = event["metrics"], event["time"]
-            epoch[event["number"]] = metrics.get("epochs", 0.0)
+        if event["kind"] not in ("trial_reported", "trial_finished") or event["replicate"]:
+            continue
+        number, metrics = event["number"], event["metrics"]
+        heard = max(epoch.get(number, 0.0), metrics.get("epoch", 0.0))
+        epoch[number] = metrics.get("epochs", heard)
+        if event["kind"] == "trial_finished":
+            ended = event["time"]
             if event["state"] == "complete":
-                spent = sum(epoch.values())
-                notes.append({"time": event["time"], "value": metrics["best_accuracy"], "spent": spent})
+                notes.append({"time": ended, "value": metrics["best_accuracy"], "spent": sum(epoch.values())})
     finished = next(event for event in events if event["kind"] == "study_finished")
     return {
         "complete": notes,

@@ -159,6 +159,7 @@ def _parser() -> argparse.ArgumentParser:
         "--token-file", type=Path, metavar="FILE", help="with the cluster's token; otherwise RAY_AUTH_TOKEN(_PATH)"
     )
     add_options(parser)
+    parser.add_argument("--resume", action="store_true", help="as for hpo.run; here it is always so")
     parser.add_argument("--detach", action="store_true", help="leave as soon as the cluster has the job")
     parser.add_argument(
         "--on-interrupt",

@@ -5,8 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # benchmarks are not installed with the package
 
-from benchmarks import adaptation
+from benchmarks import adaptation, noise
 from benchmarks.overhead import measure, plan, table
+from hpo.promotion import PromotionConfig
 
 
 def test_the_whole_stack_is_measured() -> None:
@@ -42,3 +43,9 @@ def test_what_adaptation_was_worth_is_told_seed_by_seed() -> None:
     other = [{"arm": "own texts", "seed": seed, "accuracy": 0.6 + seed / 100, "perplexity": 1_234.5} for seed in (1, 2)]
     rows = adaptation.table([*plain, *other]).splitlines()
     assert rows[2:] == ["| plain |  | 0.6000 |  |", "| own texts | 1,234 | 0.6150 | +1.5 ± 6.4 |"]
+
+
+def test_equal_models_on_the_rows_of_every_night_are_seldom_promoted() -> None:
+    gate = PromotionConfig(model="noise", confidence=None)
+    scene = noise.Scene("accuracy", 200, 0.9)
+    assert 0 < noise.simulate_year(scene, gate, seed=1, nights=20) < 10  # every second one, were the rows new

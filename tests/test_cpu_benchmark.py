@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # benchmarks are not installed with the package
 
-from benchmarks import cpu, parity
+from benchmarks import cpu, gpu_rows, parity
 from benchmarks.gpu import TINY
 
 
@@ -16,7 +16,7 @@ from benchmarks.gpu import TINY
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from transformers import BertConfig, BertForSequenceClassification
 
-    monkeypatch.delenv("HPO_DATA", raising=False)
+    monkeypatch.setenv("HPO_DATA", str(tmp_path / "none"))
     folder = tmp_path / "model"
     BertForSequenceClassification(BertConfig(**TINY, vocab_size=30_522, num_labels=2)).save_pretrained(folder)
     return folder
@@ -53,3 +53,19 @@ def test_accuracies_are_compared_seed_by_seed(model: Path, tmp_path: Path) -> No
     assert found["arms"]["eager float32"]["difference"] == 0.0
     mean, width = parity.interval([0.0, 1.0, 2.0])
     assert (mean, width) == pytest.approx((1.0, 2.484), abs=1e-3)
+
+
+def test_rows_are_those_of_the_data_beside_the_checkout_where_none_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, checkout = tmp_path / "shared" / "data", tmp_path / "checkout"
+    for folder in (data / "sst2", data / "bert-base-uncased", checkout):
+        folder.mkdir(parents=True)
+    (data / "bert-base-uncased" / "vocab.txt").write_text("\n".join([*gpu_rows.SPECIAL, "good", "bad"]))
+    for split in ("train", "validation"):
+        (data / "sst2" / f"{split}.tsv").write_text("sentence\tlabel\ngood\t1\nbad bad\t0\n")
+    monkeypatch.delenv("HPO_DATA", raising=False)
+    monkeypatch.chdir(checkout)
+    assert gpu_rows.vocabulary_size() == 7
+    said = gpu_rows.write_rows(tmp_path / "rows", None, 1, 7)
+    assert said == "SST-2: 2 rows of 3.50 wordpieces, 4 at most"

@@ -27,6 +27,30 @@ def test_a_search_arrives_with_its_first_complete_trial_that_is_good_enough() ->
     assert searches.reached(NOTES, 0.9, began=100.0)["until_seconds"] is None
 
 
+def test_epochs_of_trials_that_still_run_are_spent() -> None:
+    def event(kind: str, number: int, time: float, replicate: int = 0, **metrics: float) -> dict[str, object]:
+        shared = {"kind": kind, "number": number, "time": time, "replicate": replicate, "metrics": metrics}
+        return {**shared, "state": "complete"} if kind == "trial_finished" else shared
+
+    found = searches.told(
+        [
+            event("trial_reported", 1, 1.0, epoch=0.5),
+            event("trial_reported", 0, 2.0, epoch=1.0),
+            event("trial_reported", 1, 3.0, epoch=1.5),
+            event("trial_finished", 0, 4.0, epochs=2.0, best_accuracy=0.8),
+            event("trial_finished", 1, 5.0, epochs=3.0, best_accuracy=0.9),
+            event("trial_finished", 0, 6.0, replicate=1, epochs=2.0, best_accuracy=0.7),
+            event("study_finished", 0, 7.0, test_accuracy=0.85),
+        ]
+    )
+    assert found == {
+        "complete": [{"time": 4.0, "value": 0.8, "spent": 3.5}, {"time": 5.0, "value": 0.9, "spent": 5.0}],
+        "epochs": 5.0,
+        "ended": 5.0,
+        "test": 0.85,
+    }
+
+
 def test_ratios_are_paired_by_seed_and_searches_that_never_came_are_counted() -> None:
     def line(arm: str, seed: int, seconds: float | None) -> dict[str, object]:
         shared = {"until_epochs": seconds and 5.0, "seconds": 300.0, "whole": 400.0, "rate": 99.6, "test": 0.88}

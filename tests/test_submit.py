@@ -181,6 +181,15 @@ def test_a_plan_is_asked_of_the_head_and_a_search_goes_on() -> None:
     assert submit._as_asked(argparse.Namespace(dry_run=False, probe=True)) == ["--resume", "--address", "auto"]
 
 
+def test_the_command_of_a_run_can_be_submitted_as_it_is() -> None:
+    from hpo import run
+
+    def options(parser: argparse.ArgumentParser) -> set[str]:
+        return {option for action in parser._actions for option in action.option_strings}
+
+    assert options(run._parser()) <= options(submit._parser())
+
+
 def test_a_mistake_is_told_before_ray_is_imported(films: Path) -> None:
     program = (
         "import sys; from hpo.submit import main; code = main(sys.argv[1:]); "

@@ -37,6 +37,9 @@ _SHORT = ("sampler", "scheduler")
 DATE = "HPO_DATE"
 """In the environment: what `{date}` stands for, instead of today (UTC). A night's study that goes on past midnight, or
 is started again then, is still that night's."""
+NUMBER = "HPO_NUMBER"
+"""In the environment: what `{number}` stands for, where several drivers search one file beside each other. It is added
+to the seed, since the same seed would propose the same."""
 
 
 def load(path: Path, overrides: Sequence[str] = (), storage: Path | None = None) -> StudyConfig:
@@ -85,7 +88,7 @@ def _placed(problem: Problem, document: Document) -> Problem:
 
 def _validated(document: Document, base: Path) -> tuple[StudyConfig | None, list[Problem]]:
     """The configuration where it can be made, and what is wrong all the same."""
-    problems = list(_drop_unknown_sections(document))
+    problems = [*_drop_unknown_sections(document), *_name(document)]
     _resolve(document, base)
     values: dict[str, Any] = {name: value for name, value in document.values.items() if value is not None}
     faults: list[Fault] = []
@@ -132,13 +135,26 @@ def _drop_unknown_sections(document: Document) -> Iterator[Problem]:
         del document.values[name]
 
 
-def _resolve(document: Document, base: Path) -> None:
-    """Put in the date, and make paths absolute: those of the file from `base`, those of an option from here."""
+def _name(document: Document) -> Iterator[Problem]:
+    """Put the date and the number into the study's name."""
     values = document.values
-    if isinstance(values.get("study"), str):
-        values["study"] = values["study"].replace(
-            "{date}", os.environ.get(DATE) or datetime.now(UTC).strftime("%Y-%m-%d")
-        )
+    name = values.get("study")
+    if not isinstance(name, str):
+        return
+    number = os.environ.get(NUMBER, "")
+    if "{number}" in name and not re.fullmatch(r"[0-9]{1,9}", number):
+        message = f"{{number}} is what {NUMBER} says in the environment, a whole number; it is {number!r}, so set it"
+        yield document.problem(("study",), message)
+        number = "0"
+    if "{number}" in name and type(seed := values.get("seed", _SECTIONS["seed"].default)) is int:
+        values["seed"] = seed + int(number)
+    date = os.environ.get(DATE) or datetime.now(UTC).strftime("%Y-%m-%d")
+    values["study"] = name.replace("{date}", date).replace("{number}", number)
+
+
+def _resolve(document: Document, base: Path) -> None:
+    """Make paths absolute: those of the file from `base`, those of an option from here."""
+    values = document.values
     model = values.get("model")
     for path in (("data",), ("stages", "adapt", "data")):
         files: Any = values

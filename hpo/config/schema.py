@@ -152,7 +152,8 @@ class SearchConfig(Section):
 
 
 class StudyConfig(Section):
-    """A whole space file, checked and resolved: paths are absolute, `{date}` is a date, defaults are filled in.
+    """A whole space file, checked and resolved: paths are absolute, `{date}` and `{number}` are put in, defaults
+    are filled in.
 
     constraints: rules between hyperparameters of the space, which leaves out the assignments that break one.
     storage: the folder of all studies, as seen from where the command runs. ledger: a database for the trials, instead

@@ -108,6 +108,13 @@ def test_the_dockerfile_is_clean() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+def test_the_image_has_the_programs_that_are_called_in_it() -> None:
+    """Triton calls gcc, KubeRay's probes call wget, and slim images have neither."""
+    final = (DOCKER / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+    [installed] = re.findall(r"apt-get install (.+) \\", final)
+    assert {"--no-install-recommends", "gcc", "libc6-dev", "wget"} <= set(installed.split())
+
+
 def test_the_image_without_cuda_has_every_other_package_with_its_hash(tmp_path: Path) -> None:
     """The names that `install.sh` leaves out, out of the lock itself."""
     lock = (ROOT / "uv.lock").read_text()

@@ -60,7 +60,8 @@ def test_a_search_whose_time_is_over_is_queued_again_and_goes_on(
     log = tmp_path / "log.txt"
     options = ["--parsable", "--array=3", "--cpus-per-task=1", "--time=10", f"--output={log}", "--export=ALL"]
     environment = f"HPO_PYTHON={sys.executable}"
-    job = slurm.run("env", environment, "sbatch", *options, str(SCRIPT), "--space", str(space), folder=tmp_path)
+    named = ["--space", str(space), "--set", "study=films-{number}"]
+    job = slurm.run("env", environment, "sbatch", *options, str(SCRIPT), *named, folder=tmp_path)
     task = f"{job.partition(';')[0]}_3"
     wait_for(log, r"trial 0 +step")
     slurm.run("scancel", "--batch", "--signal=USR1", task)
@@ -117,3 +118,22 @@ def test_a_wrong_space_ends_the_job_with_its_own_exit_code(slurm: Slurm, tmp_pat
     )
     assert done.returncode == 2, done.stderr + log.read_text()
     assert "unknown key" in log.read_text()
+
+
+def test_the_script_hands_on_all_arguments_and_the_number_of_the_task(tmp_path: Path) -> None:
+    """With what stands in for the Python of the environment in the folder from which it is submitted."""
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "number ${HPO_NUMBER-none}: $@"\n')
+    python.chmod(0o755)
+    arguments = ["--space=mine.yaml", "--set", "study=a b"]
+
+    def said(**environment: str) -> str:
+        own = {"PATH": os.environ["PATH"], **environment}
+        done = subprocess.run(
+            ["bash", SCRIPT, *arguments], cwd=tmp_path, env=own, capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()[0]
+
+    assert said() == "number none: -m hpo.run --space=mine.yaml --set study=a b --resume"
+    assert said(SLURM_ARRAY_TASK_ID="2") == "number 2: -m hpo.run --space=mine.yaml --set study=a b --resume"

@@ -308,6 +308,19 @@ def test_a_night_keeps_its_date_past_midnight(good, write_space, monkeypatch):
     assert "becomes a folder" in refusal(write_space(good.replace("study: good", "study: nightly-{date}")))
 
 
+def test_drivers_with_numbers_search_one_file_with_names_and_seeds_of_their_own(good, write_space, monkeypatch):
+    path = write_space(good.replace("study: good", 'study: "good-{number}-{date}"   # one of several'))
+    assert "HPO_NUMBER says in the environment" in refusal(path)
+    monkeypatch.setenv("HPO_DATE", "2026-03-01")
+    monkeypatch.setenv("HPO_NUMBER", "2")
+    assert (load(path).study, load(path).seed) == ("good-2-2026-03-01", 19)
+    named = load(path, ["study=mine-{number}", "seed=5"])
+    assert (named.study, named.seed) == ("mine-2", 7)
+    assert load(path, ["study=mine"]).seed == 17
+    monkeypatch.setenv("HPO_NUMBER", "../2")
+    assert "a whole number; it is '../2'" in refusal(path)
+
+
 def test_first_points_lie_in_the_space_and_none_comes_twice(good, write_space):
     loaded = load(write_space(good))
     points = loaded.first_points()

@@ -66,6 +66,14 @@ def test_first_points_leave_the_sampler_a_quarter_of_the_budget(path):
     assert len(loaded.first_points()) <= 0.75 * loaded.budget.trials
 
 
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_no_trial_is_judged_inside_its_warm_up(path):
+    loaded = load(path)
+    lowest, warm_up = loaded.search.scheduler.fractions()[0], loaded.space.parameters.get("warmup_ratio")
+    assert warm_up is None or lowest >= warm_up.nearest(1.0)
+    assert lowest >= 0.25, "docs/search.md: below a quarter of its schedule a trial shows little of its end"
+
+
 @pytest.mark.parametrize("name", GLUE)
 def test_glue_has_its_columns_metric_and_a_labelled_test(name):
     columns, metric, rows = GLUE[name]
@@ -109,6 +117,17 @@ def test_a_night_is_a_study_of_its_own_that_knows_the_others(monkeypatch):
     assert nightly.study == "glue-sst2-2026-03-01"
     assert nightly.search.warm_start == ("glue-sst2-*",)
     assert (nightly.data, nightly.seed, nightly.promotion) == (daily.data, daily.seed, daily.promotion)
+
+
+def test_whole_models_and_small_parts_of_them_have_rates_of_their_own():
+    space = load(FOLDER / "lora_sst2.yaml").space
+    kept = {
+        (way, rate)
+        for way in ("none", "lora", "bitfit")
+        for rate in (3e-5, 3e-4)
+        if all(rule.holds({"peft": way, "learning_rate": rate}) for rule in space.constraints)
+    }
+    assert kept == {("lora", 3e-4), ("bitfit", 3e-4), ("none", 3e-5)}
 
 
 @pytest.mark.parametrize("name", OTHER_TASKS)
