@@ -228,6 +228,7 @@ class TrialRecord(Record):
 class Confirmed(Record):
     """A leader, retrained over fresh seeds. first: its value in the search, which it was chosen for. values: those of
     the fresh seeds. mean, low, high: of them, with the interval of `confidence` (None: one seed, or all are alike).
+    among: how many could win by their means; `confidence` holds for the intervals of all of them at once.
     is_out: the race was ended early for it, as a clear loser or because a seed failed. failed: how many did. gain: of
     the mean over the default configuration on the same seeds, above zero where it is better, with its interval.
     """
@@ -240,6 +241,7 @@ class Confirmed(Record):
     low: float | None = None
     high: float | None = None
     confidence: float = 0.95
+    among: int = 1
     is_out: bool = False
     failed: int = 0
     gain: float | None = None

@@ -57,8 +57,13 @@ def _winner(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
     who = words.leaders(len(summary.confirmed), len(summary.confirmed) - len(several))
     if own is not None:
         paragraphs.append(
-            f"Trained again over fresh seeds, the same ones for each: {who}. The winner is named by its mean. It was "
-            f"chosen for a first score of {words.metric_value(own.first)}; fresh seeds make it "
+            f"Trained again over fresh seeds, the same ones for each: {who}. The winner is named by its mean"
+            + (
+                f", the best of {own.among} means and so a little too good itself; the intervals allow for that choice"
+                if own.among > 1
+                else ""
+            )
+            + f". It was chosen for a first score of {words.metric_value(own.first)}; fresh seeds make it "
             f"{words.metric_value(own.mean)}: the first score was "
             f"{words.too_good(summary.metric, own.optimism(summary.mode))}"
             + (
