@@ -133,6 +133,11 @@ def record_of(trial: "optuna.trial.FrozenTrial", seeds: Seeds, checkpoints: Path
     )
 
 
+def has_outcome(entry: "optuna.trial.FrozenTrial") -> bool:
+    """Of a run over a fresh seed: whether it was trained to its end, be it a bad one, and not given up."""
+    return entry.state.name in ("COMPLETE", "FAIL")
+
+
 def run_of(entry: "optuna.trial.FrozenTrial", seeds: Seeds, checkpoints: Path) -> TrialRecord:
     """Of a run over a fresh seed: with the number of the trial that is retrained, and the replicate."""
     mark = entry.user_attrs["hpo"]

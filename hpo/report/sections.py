@@ -43,7 +43,7 @@ def sections(summary: StudySummary, trials: Sequence[TrialRecord], background: B
         _params(summary, known, background),
         _curves(summary, known, background),
         _effort(summary, trials),
-        _failures(trials),
+        failures_section(trials),
         _evidence(summary),
         _trials(summary, trials, background),
         set_up(background),
@@ -300,7 +300,8 @@ def _effort(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
     return Section("cost", "What it cost", tuple(paragraphs), charts=tuple(shown), tables=(table,))
 
 
-def _failures(trials: Sequence[TrialRecord]) -> Section | None:
+def failures_section(trials: Sequence[TrialRecord]) -> Section | None:
+    """By kind; None where nothing failed."""
     found = failures(trials)
     if not found:
         return None

@@ -4,7 +4,6 @@ Owns the order of things: the ledger first, since it is the truth; then the even
 on; then the disk. Everything it does with a report may come twice and then changes nothing.
 """
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hpo import crash
+from hpo.failures import UNEXPLAINED
 from hpo.ledger import PARTS, Ledger, part_of
 from hpo.objectives import NO_LIMITS, Limits
 from hpo.records import (
@@ -22,17 +22,20 @@ from hpo.records import (
     Report,
     TrialConfig,
     TrialRecord,
-    TrialReported,
     TrialState,
     Verdict,
 )
+from hpo.report import words
 from hpo.schedulers import Scheduler
 from hpo.schedulers.base import has_reached
 from hpo.study.population import Population, exploited_at
 from hpo.study.retries import Retries, noted
 from hpo.study.standings import Standings
 from hpo.study.steps import Ladder
-from hpo.study.trials import Running, costs_of, finished_event, started_event, surplus, totals_of
+from hpo.study.trials import Running, finished_event, news_of, started_event, surplus
+
+AT_FIRST = 5
+"""So many trials that fail for reasons that need not be their own, before any other has ended, end the search."""
 
 SPEND_EVERY = 30.0
 """Seconds of wall time that a crash may make a study forget, where its trials report that often."""
@@ -67,7 +70,6 @@ class StudySearch:
     told: dict[int, set[int]] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     forget: Callable[[str], None] = lambda name: None
-    stopped_by: int | None = None
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
@@ -75,13 +77,15 @@ class StudySearch:
         known = self.ledger.records()
         self._standings = Standings(known, self.mode, self.limits)
         self._running: dict[int, Running] = {}
+        self._aside: dict[int, str] = {}
+        self._has_ended = any(record.state.is_finished for record in known)
         self._epochs_before: dict[int, float] = {}
         self.retries = Retries.after(known)
         self._spent_at = self.clock()
         self._started = self._spent_at - self.ledger.seconds_used
         self._used_up = False
         self._reached = any(self._is_on_target(record) for record in known)
-        self._epochs_spent = sum(record.metrics.get("epochs", 0.0) for record in known)
+        self._epochs_spent = sum(own.metrics.get("epochs", 0.0) for own in known if own.state.is_finished)
         for record in known:
             if not record.dropped:
                 self._replay(record)
@@ -96,13 +100,36 @@ class StudySearch:
         return list(self._standings)
 
     @property
+    def unfinished(self) -> list[TrialRecord]:
+        return self._standings.unfinished
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether any of its trials runs."""
+        return bool(self._running)
+
+    @property
     def stopping(self) -> bool:
-        return self.stopped_by is not None
+        return self.trouble is not None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it can't go on, though its budget is not used up: all that was tried failed, by itself or by its machine,
+        nobody knows. None while there is anything else to try."""
+        if len(self._aside) < AT_FIRST and (not self._aside or self._running or not self.exhausted):
+            return None
+        number, reason = next(reversed(self._aside.items()))
+        return (
+            f"{words.count(len(self._aside), 'trial')} failed before any other came to its end, so the machine or what "
+            f"is installed there may be at fault (trial {number}: {words.brief(reason)}); none of them is lost or "
+            "counted: mend that, then go on with --resume"
+        )
 
     @property
     def exhausted(self) -> bool:
         """The budget is handed out; trials that still run may finish."""
-        left_over = any(record.number not in self._running for record in self._standings.unfinished)
+        known = self._running.keys() | self._aside.keys()
+        left_over = any(record.number not in known for record in self._standings.unfinished)
         if left_over or self._is_owing:
             return False
         return self._used_up or self._is_spent or (self.trials is not None and self._standings.live >= self.trials)
@@ -147,37 +174,18 @@ class StudySearch:
         if running is None:
             return Verdict.STOP
         crash.at("before-report")
-        value = report.metrics.get(self.metric, math.nan)
-        if not math.isfinite(value):  # no ledger, scheduler or sampler makes sense of it
-            said = f"its {self.metric} is {value}" if self.metric in report.metrics else f"it reported no {self.metric}"
-            self._finish(running, TrialState.FAILED, f"{said} at {report.progress:.0%} of training")
+        epochs = running.epochs
+        if wrong := running.hear(report, self.metric, self.mode):
+            self._finish(running, TrialState.FAILED, wrong)
             return Verdict.STOP
-        if running.best is None or self._sign * value > self._sign * running.best.metrics[self.metric]:
-            running.best = report
-        self._epochs_spent += max(0.0, report.metrics.get("epoch", 0.0) - running.epochs)
-        running.epochs = max(running.epochs, report.metrics.get("epoch", 0.0))
-        running.last = report
-        running.costs = costs_of(report, running.costs)
-        running.curve[part_of(report.progress) / PARTS] = value
+        self._epochs_spent += running.epochs - epochs
+        value = report.metrics[self.metric]
         self.ledger.report(number, report.progress, value)
         crash.at("after-report")
-        told = self.told.setdefault(number, set())
-        if report.step not in told:
-            told.add(report.step)
-            self.emit(
-                TrialReported(
-                    time=time.time(),
-                    number=number,
-                    step=report.step,
-                    metrics=dict(report.metrics),
-                    progress=report.progress,
-                )
-            )
-        for text in report.notes:
-            self.emit(noted(running.record, text))
+        for event in news_of(running.record, report, self.told.setdefault(number, set())):
+            self.emit(event)
         verdict = self._judge(running, report.progress, value)
         if report.done:
-            self._goes_on_flat(running.record, report.progress, running.best.metrics[self.metric])
             self._finish(running, TrialState.COMPLETE)
             return Verdict.STOP
         if verdict is Verdict.STOP and not running.record.is_owed:
@@ -237,36 +245,30 @@ class StudySearch:
         if running is None:
             return
         again = self.retries.judge(running.record, failure, running.rows)
-        if isinstance(again, str):
+        if isinstance(again, str) and (self._has_ended or failure.kind not in UNEXPLAINED):
             self._finish(running, TrialState.FAILED, again)
             return
-        record, note = again
+        if isinstance(again, str):  # until another trial has ended, nobody knows whether this one could
+            self._aside[number] = again
+            record, note = running.record.model_copy(update={"setbacks": ()}), noted(running.record, again)
+        else:
+            record, note = again
+            self.ledger.put_back(number)
         self._standings.put(record)
         self.ledger.told(record)
-        self.ledger.put_back(number)
         self._epochs_before[number] = running.epochs
         del self._running[number]
         self.emit(note)
 
     def _finish(self, running: Running, state: TrialState, reason: str | None = None) -> None:
-        number, best, last = running.record.number, running.best, running.last
-        metrics = totals_of(running)
-        record = running.record.model_copy(
-            update={
-                "state": state,
-                "value": best.metrics[self.metric] if best and state is TrialState.COMPLETE else None,
-                "curve": dict(sorted(running.curve.items())),
-                "metrics": metrics,
-                "checkpoint": last.checkpoint if last else None,
-                "seconds": metrics.get("total_seconds"),
-                "reason": reason,
-            }
-        )
+        record, number = running.ended(state, self.metric, reason), running.record.number
+        if record.value is not None:
+            self._goes_on_flat(record, max(record.curve), record.value)
         self.ledger.tell(
             number,
             state,
             value=record.value,
-            metrics=metrics,
+            metrics=record.metrics,
             checkpoint=record.checkpoint,
             seconds=record.seconds,
             reason=reason,
@@ -276,6 +278,9 @@ class StudySearch:
         self._standings.put(record)
         self._reached = self._reached or self._is_on_target(record)
         del self._running[number]
+        self._has_ended = True
+        while self._aside:  # the machine is well: they get another chance
+            self.ledger.put_back(self._aside.popitem()[0])
         self.forget(record.name)
         self.emit(finished_event(record))
         crash.at("retain")

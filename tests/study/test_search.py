@@ -20,6 +20,7 @@ from hpo.study.trials import ranked, remove_strangers
 
 SPACE = SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True)})
 BUG = Failure(kind=FailureKind.BUG, reason="nobody expected this")
+DIVERGED = Failure(kind=FailureKind.DIVERGED, reason="the loss is nan")
 MakeSearch = Callable[..., StudySearch]
 
 
@@ -162,8 +163,71 @@ def test_a_trial_that_fails_right_after_a_resume_leaves_a_study_that_can_be_open
     first.report(config.number, report(1, 0.4))
     second = make("max", AshaConfig())
     assert second.ask() is not None
-    second.failed(config.number, BUG)
+    second.failed(config.number, DIVERGED)
     assert make("max", AshaConfig()).records[0].state is TrialState.FAILED
+
+
+def test_a_machine_on_which_every_trial_fails_ends_the_search_and_costs_no_trial(make: MakeSearch) -> None:
+    """As with a broken driver of a GPU; mended, the next study driver tries the same ones again."""
+    search = make("max", trials=40)
+    tried = []
+    while not search.stopping:
+        config = search.ask()
+        assert config is not None
+        tried.append(config)
+        search.failed(config.number, BUG)
+    assert len(tried) == len({config.number for config in tried}) == 5
+    assert "nobody expected this" in (search.trouble or "")
+    assert "go on with --resume" in (search.trouble or "")
+    assert {record.state for record in search.records} == {TrialState.RUNNING}
+    again = make("max", trials=5)
+    assert [again.ask() for _ in tried] == tried
+    assert again.exhausted
+    assert not again.stopping
+
+
+def test_a_trial_that_failed_before_any_ended_gets_another_chance_and_then_has_failed(make: MakeSearch) -> None:
+    search = make("max", trials=2)
+    first = search.ask()
+    assert first is not None
+    search.failed(first.number, BUG)
+    finish(search, 0.5)
+    assert not search.exhausted
+    assert search.ask() == first
+    search.failed(first.number, BUG)
+    assert search.exhausted
+    assert not search.stopping
+    assert [record.state for record in search.records] == [TrialState.FAILED, TrialState.COMPLETE]
+
+
+def test_trials_that_fail_by_what_they_train_with_end_no_search(make: MakeSearch) -> None:
+    search = make("max", trials=8)
+    for _ in range(8):
+        config = search.ask()
+        assert config is not None
+        search.failed(config.number, DIVERGED)
+    assert not search.stopping
+    assert search.exhausted
+
+
+def test_a_search_of_few_trials_that_all_fail_says_so_too(make: MakeSearch) -> None:
+    search = make("max", trials=1)
+    config = search.ask()
+    assert config is not None
+    search.failed(config.number, BUG)
+    assert "1 trial failed before any other" in (search.trouble or "")
+
+
+def test_epochs_of_a_trial_that_a_crash_kept_from_its_end_count_once(make: MakeSearch) -> None:
+    config = make("max").ask()
+    assert config is not None
+    ledger = make("max").ledger
+    outcome = {"metrics": {"epochs": 2.25}, "checkpoint": None, "seconds": 1.0, "reason": None}
+    ledger._study._storage.set_trial_user_attr(ledger._id(config.number), "outcome", outcome)
+    search = make("max", epochs=4.0)
+    finish(search, 0.5)
+    assert search._epochs_spent == 2.25
+    assert not search.exhausted
 
 
 def test_wall_time_is_counted_over_all_drivers(make: MakeSearch) -> None:
