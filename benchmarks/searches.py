@@ -72,6 +72,8 @@ def ours(study_folder: Path, seed: int, trials: int, minutes: float, rows: int) 
     events = [json.loads(line) for line in lines]
     notes, epoch, ended = [], {}, 0.0
     for event in events:
+        if event["kind"] == "trial_reported" and not event["replicate"]:  # what the budget cuts off does not finish
+            epoch[event["number"]] = event["metrics"].get("epoch", 0.0)
         if event["kind"] == "trial_finished" and not event["replicate"]:
             metrics, ended = event["metrics"], event["time"]
             epoch[event["number"]] = metrics.get("epochs", 0.0)
