@@ -17,6 +17,12 @@ from hpo.records import Failure, FailureKind
 TRIES: dict[FailureKind, int] = {FailureKind.LOST: 3, FailureKind.SILENT: 2}
 """How often a trial is tried before it fails of this, all tries counted."""
 
+OF_CONFIGURATION = frozenset({FailureKind.DIVERGED, FailureKind.UNFIT, FailureKind.BAD_DATA, FailureKind.BUG})
+"""What comes of what is trained, and would come of it on any machine."""
+
+UNEXPLAINED = frozenset({FailureKind.LOST, FailureKind.SILENT, FailureKind.BUG})
+"""What may as well come of the machine, or of what is installed there, for whatever is trained."""
+
 _WORDS = 300
 """Characters of a reason that are kept with a trial that goes on."""
 

@@ -152,6 +152,28 @@ def test_a_candidate_that_is_barred_does_not_win_whatever_its_mean() -> None:
     assert [one.number for one in found] == [GOOD, 5]
 
 
+def test_a_candidate_that_may_not_win_puts_out_none_that_may() -> None:
+    slow = Candidate(DEFAULT, "default", 0.95, is_reference=True, is_barred=True)
+    outcome: dict[int, list[float | None]] = {
+        DEFAULT: [0.95, 0.951, 0.949, 0.95, 0.95],
+        GOOD: [0.905, 0.901, 0.85, 0.85, 0.85],
+        OTHER: [0.900, 0.902, 0.90, 0.90, 0.90],
+    }
+    rivals = [Candidate(number, "tpe", 0.9) for number in (GOOD, OTHER)]
+    own, without = Race([slow, *rivals], 5, 0.95, "max"), Race(rivals, 5, 0.95, "max")
+    found = own.standing(run_through(own, outcome))
+    assert [one.number for one in found] == [OTHER, GOOD, DEFAULT]
+    assert [(one.number, one.values, one.low) for one in found[:2]] == [
+        (one.number, one.values, one.low) for one in without.standing(run_through(without, outcome))
+    ]
+
+
+def test_among_candidates_that_are_all_barred_a_clear_loser_is_out() -> None:
+    own = Race([Candidate(number, "tpe", 0.9, is_barred=True) for number in (GOOD, OTHER)], 5, 0.95, "max")
+    scores = run_through(own, {GOOD: [0.91, 0.90, 0.92, 0.91, 0.9], OTHER: [0.60, 0.61]})
+    assert own.out(scores) == {OTHER}
+
+
 def test_one_seed_gives_a_winner_without_an_interval() -> None:
     own = race(1)
     scores = run_through(own, CLOSE)
@@ -218,8 +240,32 @@ def test_the_interval_is_the_one_of_scipy() -> None:
 def test_the_gain_over_the_default_is_scipy_s_paired_t_test() -> None:
     own = race()
     best = own.standing(run_through(own, CLOSE | {DEFAULT: [0.90, 0.85, 0.91]}))[0]
-    paired = stats.ttest_rel(CLOSE[GOOD], [0.90, 0.85, 0.91]).confidence_interval(0.95)
+    paired = stats.ttest_rel(CLOSE[GOOD], [0.90, 0.85, 0.91]).confidence_interval(1 - 0.05 / 2)  # of two leaders
     assert (best.gain_low, best.gain_high) == (pytest.approx(paired.low), pytest.approx(paired.high))
+
+
+def test_the_winner_s_intervals_allow_for_its_being_the_best_of_several() -> None:
+    best = race().standing(run_through(race(), CLOSE))[0]
+    low, high = stats.t.interval(1 - 0.05 / 3, 2, 0.91, stats.sem(CLOSE[GOOD]))
+    assert (best.among, best.confidence) == (3, 0.95)
+    assert (best.low, best.high) == (pytest.approx(low), pytest.approx(high))
+    alone = race(numbers=(GOOD,)).standing(run_through(race(numbers=(GOOD,)), CLOSE))[0]
+    low, _ = stats.t.interval(0.95, 2, 0.91, stats.sem(CLOSE[GOOD]))
+    assert (alone.among, alone.low) == (1, pytest.approx(low))
+
+
+def test_a_winner_that_is_no_better_than_the_default_seems_so_no_more_often_than_the_confidence_allows() -> None:
+    draw = random.Random(1)
+    races = seeming = 0
+    for _ in range(600):
+        outcome: dict[int, list[float | None]] = {
+            number: [draw.gauss(0.0, 1.0) for _ in range(3)] for number in (DEFAULT, 1, 2, 3)
+        }
+        own = race(numbers=(DEFAULT, 1, 2, 3))
+        best = own.standing(run_through(own, outcome))[0]
+        races += 1
+        seeming += best.gain_low is not None and best.gain_low > 0.0
+    assert seeming <= races * 0.025 + 2 * (races * 0.025 * 0.975) ** 0.5
 
 
 @pytest.mark.parametrize("shift", [0.02, 0.04, 0.06])

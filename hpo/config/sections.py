@@ -78,7 +78,7 @@ class ConfirmConfig(Section):
 
     top: how many of the complete trials, fewer where there are fewer; the default configuration always comes with them.
     seeds: runs of each; one gives a mean without an interval, and from three on clear losers stop early. confidence:
-    of the intervals, and of not losing the best one early.
+    of all intervals together, and of not losing the best one early.
     """
 
     top: Annotated[int, Field(ge=1, le=100)] = 3

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.errors import ServiceError
-from hpo.ledger.entries import attributes_of, is_live, is_trial, part_of, record_of, run_of
+from hpo.ledger.entries import attributes_of, has_outcome, is_live, is_trial, part_of, record_of, run_of
 from hpo.ledger.fit import fit
 from hpo.ledger.generations import NOTES, RUNS, SECONDS_USED, TAKEN, entry, latest_of
 from hpo.ledger.storage import CHECKPOINTS, LEDGER, SERVER, is_made, is_unfinished
@@ -173,7 +173,7 @@ def _past(name: str, study: str, storage: "optuna.storages.BaseStorage") -> Past
     seeds, checkpoints = Seeds(init=0, order=0), Path()  # of no use to whoever reads only
     trials = [record_of(one, seeds, checkpoints) for one in loaded.get_trials(deepcopy=False) if is_trial(one)]
     all_runs = [
-        run_of(one, seeds, checkpoints)
+        one
         for known in optuna.get_all_study_names(storage)
         if known == name + RUNS
         for one in optuna.load_study(study_name=known, storage=storage).get_trials(deepcopy=False)
@@ -185,10 +185,10 @@ def _past(name: str, study: str, storage: "optuna.storages.BaseStorage") -> Past
         name,
         mode,
         tuple(record for record in trials if record.state.is_finished),
-        tuple(run for run in all_runs if run.state.is_finished),
+        tuple(run_of(one, seeds, checkpoints) for one in all_runs if has_outcome(one)),
         float(said.get(SECONDS_USED, 0.0)),
         frozenset(said.get(TAKEN, {})),
         running=tuple(record for record in trials if record.state is TrialState.RUNNING),
-        running_runs=tuple(run for run in all_runs if not run.state.is_finished),
+        running_runs=tuple(run_of(one, seeds, checkpoints) for one in all_runs if not one.state.is_finished()),
         has_changed=bool(said.get(NOTES)),
     )

@@ -3,11 +3,11 @@
 Must not know who runs them, or which of them are wanted.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hpo.ledger.entries import TOLD, TOLD_FIELDS, hashed, part_of, run_of
+from hpo.ledger.entries import TOLD, TOLD_FIELDS, has_outcome, hashed, part_of, run_of
 from hpo.ledger.generations import RUNS
 from hpo.ledger.storage import CHECKPOINTS, LEDGER, open_storage, translated
 from hpo.records import Seeds, TrialRecord, TrialState
@@ -60,13 +60,24 @@ class SeedLedger:
     def finished(self) -> dict[tuple[int, int], TrialRecord]:
         """By trial and replicate; of a run that was made twice, the later one."""
         with translated():
-            records = [self._record(own) for own in self._entries() if own.state.is_finished()]
+            records = [self._record(own) for own in self._entries() if has_outcome(own)]
         return {(own.number, own.replicate): own for own in records}
 
     def unfinished(self) -> list[TrialRecord]:
         """Runs that a crash cut off."""
         with translated():
             return [self._record(own) for own in self._entries() if not own.state.is_finished()]
+
+    def give_up(self, under_way: Container[int]) -> list[TrialRecord]:
+        """End the runs that nobody needs any more, but for those `under_way`. They have no outcome: should one be
+        wanted later, it begins anew. Returns what they were."""
+        import optuna
+
+        with translated():
+            left = [own for own in self._entries() if not own.state.is_finished() and own.number not in under_way]
+            for own in left:
+                self._study.tell(own.number, state=optuna.trial.TrialState.PRUNED)
+        return [self._record(own) for own in left]
 
     def report(self, handle: int, progress: float, value: float) -> None:
         """Record the searched metric at a part (0, 1] of the run's training; reporting it again overwrites it."""

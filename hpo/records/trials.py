@@ -165,7 +165,8 @@ class TrialRecord(Record):
     origin: who proposed it (`default`, `bert-paper-grid`, `first`, or the sampler's name).
     curve: the searched metric by progress, the part (0, 1] of the trial's own training. value: the best of it, in the
     metric's own direction; None unless COMPLETE.
-    metrics: all metrics of the best step, and the trial's totals. reason: why it was pruned or failed.
+    metrics: all metrics of the best step, and the trial's totals; of one that the budget cut off, as far as it came.
+    reason: why it was pruned or failed.
     replicate: 0 for a trial of the search; n for its nth retraining over fresh seeds, under the trial's number.
     exploits: from whom it went on, in order; `params` stay those that it began with. dropped: the space was changed
     and has no room for it: history, without a value, neither evidence nor winner. answered: up to where the scheduler
@@ -228,6 +229,7 @@ class TrialRecord(Record):
 class Confirmed(Record):
     """A leader, retrained over fresh seeds. first: its value in the search, which it was chosen for. values: those of
     the fresh seeds. mean, low, high: of them, with the interval of `confidence` (None: one seed, or all are alike).
+    among: how many could win by their means; `confidence` holds for the intervals of all of them at once.
     is_out: the race was ended early for it, as a clear loser or because a seed failed. failed: how many did. gain: of
     the mean over the default configuration on the same seeds, above zero where it is better, with its interval.
     """
@@ -240,6 +242,7 @@ class Confirmed(Record):
     low: float | None = None
     high: float | None = None
     confidence: float = 0.95
+    among: int = 1
     is_out: bool = False
     failed: int = 0
     gain: float | None = None

@@ -1,9 +1,10 @@
 """`report.md`: the words and tables of report.html, for whoever reads a text. Pictures stand in for its figures."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from hpo.records import StudySummary, TrialRecord
+from hpo.records import StudySummary, TrialRecord, TrialState
 from hpo.report.answers import answers, can_i_have_it
 from hpo.report.parts import Section, Table
 from hpo.report.summary import summary_markdown
@@ -27,25 +28,38 @@ def report_markdown(
         lines += [f"> Read with care. {_text(said.caution)}", ""]
     lines += [summary_markdown(summary).rstrip(), ""]
     for part in parts:
-        lines += [f"## {part.title}", ""]
-        for paragraph in part.paragraphs:
-            lines += [_text(paragraph), ""]
-        if part.points:
-            lines += [*(f"- {_text(point)}" for point in part.points), ""]
-        picture = WITH_PICTURE.get(part.anchor)
-        if picture is not None and picture in pictures:
-            lines += [f"![{pictures[picture]}]({picture})", ""]
-        for chart in part.charts:
-            lines += [_text(chart.said), ""] if chart.said else []
-        for table in part.tables:
-            lines += [*_table(table), ""]
-        for own in part.shaded:
-            weighed = f"for it {own.heaviest(1)}; against it {own.heaviest(-1)}"
-            lines += [f"- **{_text(own.title)}** ({_text(own.note)}): {_text(weighed)}"]
-        lines += [""] if part.shaded else []
-        for title, text in part.listings:
-            lines += [f"{title}:", "", *(f"    {line}" for line in text.splitlines()), ""]
+        lines += _section(part, pictures)
     return "\n".join(lines)
+
+
+def failures_markdown(study: str, trials: Sequence[TrialRecord], failures: Section | None) -> str:
+    """Of a study in which no trial finished."""
+    counts = Counter(trial.state for trial in trials)
+    states = ", ".join(f"{counts[state]:,} {state}" for state in TrialState if counts[state])
+    lines = [f"# {_text(study)}", "", f"**No trial finished, so there is no winner** ({states or 'none began'}).", ""]
+    return "\n".join([*lines, *(_section(failures, {}) if failures else [])])
+
+
+def _section(part: Section, pictures: Mapping[str, str]) -> list[str]:
+    lines = [f"## {part.title}", ""]
+    for paragraph in part.paragraphs:
+        lines += [_text(paragraph), ""]
+    if part.points:
+        lines += [*(f"- {_text(point)}" for point in part.points), ""]
+    picture = WITH_PICTURE.get(part.anchor)
+    if picture is not None and picture in pictures:
+        lines += [f"![{pictures[picture]}]({picture})", ""]
+    for chart in part.charts:
+        lines += [_text(chart.said), ""] if chart.said else []
+    for table in part.tables:
+        lines += [*_table(table), ""]
+    for own in part.shaded:
+        weighed = f"for it {own.heaviest(1)}; against it {own.heaviest(-1)}"
+        lines += [f"- **{_text(own.title)}** ({_text(own.note)}): {_text(weighed)}"]
+    lines += [""] if part.shaded else []
+    for title, text in part.listings:
+        lines += [f"{title}:", "", *(f"    {line}" for line in text.splitlines()), ""]
+    return lines
 
 
 def _table(table: Table) -> list[str]:

@@ -17,10 +17,10 @@ from hpo.report import words
 from hpo.report.answers import answers, can_i_have_it
 from hpo.report.figures import draw_pictures
 from hpo.report.findings import Background, of_search
-from hpo.report.markdown import report_markdown
+from hpo.report.markdown import failures_markdown, report_markdown
 from hpo.report.parts import Section
 from hpo.report.review import review_files
-from hpo.report.sections import sections
+from hpo.report.sections import failures_section, sections
 from hpo.report.summary import predict_command, ui_command
 from hpo.space import Scalar
 
@@ -48,6 +48,14 @@ def write_report(
     for name, content in files.items():
         _replace(folder / name, content)
     return (page, text, *(folder / name for name in files))
+
+
+def write_failures(folder: Path, study: str, trials: Sequence[TrialRecord]) -> Path:
+    """Write `report.md` of a study in which no trial finished, in place of the report of any earlier winner."""
+    text = folder / "report.md"
+    _replace(text, failures_markdown(study, trials, failures_section(of_search(trials))).encode())
+    (folder / "report.html").unlink(missing_ok=True)
+    return text
 
 
 def report_html(

@@ -44,7 +44,7 @@ def sections(summary: StudySummary, trials: Sequence[TrialRecord], background: B
         _params(summary, known, background),
         _curves(summary, known, background),
         _effort(summary, trials),
-        _failures(trials),
+        failures_section(trials),
         _evidence(summary),
         _trials(summary, trials, background),
         set_up(background),
@@ -58,8 +58,13 @@ def _winner(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
     who = words.leaders(len(summary.confirmed), len(summary.confirmed) - len(several))
     if own is not None:
         paragraphs.append(
-            f"Trained again over fresh seeds, the same ones for each: {who}. The winner is named by its mean. It was "
-            f"chosen for a first score of {words.metric_value(own.first)}; fresh seeds make it "
+            f"Trained again over fresh seeds, the same ones for each: {who}. The winner is named by its mean"
+            + (
+                f", the best of {own.among} means and so a little too good itself; the intervals allow for that choice"
+                if own.among > 1
+                else ""
+            )
+            + f". It was chosen for a first score of {words.metric_value(own.first)}; fresh seeds make it "
             f"{words.metric_value(own.mean)}: the first score was "
             f"{words.too_good(summary.metric, own.optimism(summary.mode))}"
             + (
@@ -298,7 +303,8 @@ def _effort(summary: StudySummary, trials: Sequence[TrialRecord]) -> Section:
     return Section("cost", "What it cost", tuple(paragraphs), charts=tuple(shown), tables=(table,))
 
 
-def _failures(trials: Sequence[TrialRecord]) -> Section | None:
+def failures_section(trials: Sequence[TrialRecord]) -> Section | None:
+    """By kind; None where nothing failed."""
     found = failures(trials)
     if not found:
         return None

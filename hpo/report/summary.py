@@ -137,7 +137,7 @@ def _confirmed(summary: StudySummary) -> str:
     seeds = words.count(len(best.values), "fresh seed")
     lines = [
         f"{metric} {words.metric_value(best.mean)}{words.spread(best)}, "
-        f"the mean over {seeds}{_on_rows(summary.validation_rows)}"
+        f"the {words.best_of(best.among)} over {seeds}{_on_rows(summary.validation_rows)}"
     ]
     default = summary.confirmed_baseline
     if default is best:

@@ -126,6 +126,11 @@ def interval(one: Confirmed, form: str = ".4f") -> str:
     return "" if one.low is None or one.high is None else f"{one.low:{form}} to {one.high:{form}}"
 
 
+def best_of(means: int) -> str:
+    """`best of 4 means`, where one was chosen; `mean` where there was no other."""
+    return f"best of {means} means" if means > 1 else "mean"
+
+
 def leaders(confirmed: int, defaults: int) -> str:
     """`2 leaders and the default`. confirmed: of all. defaults: whether it is among them, 0 or 1: nobody chose it by
     its score, so it is no leader."""

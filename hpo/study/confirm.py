@@ -5,7 +5,6 @@ trial of the search, by its best evaluation, at the same rungs and ends of epoch
 chosen is between its value and the first score.
 """
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Literal
 
 from hpo import crash
 from hpo.confirmation import Candidate, Race, Run
-from hpo.ledger import PARTS, part_of
+from hpo.failures import OF_CONFIGURATION
 from hpo.ledger.seeds import SeedLedger
 from hpo.objectives import NO_LIMITS, Limits, bounds_of
 from hpo.records import (
@@ -25,13 +24,12 @@ from hpo.records import (
     TrialConfig,
     TrialConfirmed,
     TrialRecord,
-    TrialReported,
     TrialState,
     Verdict,
 )
 from hpo.study.retries import Need, Retries, noted
 from hpo.study.steps import Ladder
-from hpo.study.trials import Running, costs_of, finished_event, started_event, totals_of
+from hpo.study.trials import Running, finished_event, news_of, started_event
 
 
 def leaders(
@@ -59,7 +57,8 @@ class Confirmation:
     the search, best first, whose checkpoints go before those of the runs where it is short. told: steps by trial and
     replicate, said: what fresh seeds say by trial, of which an earlier driver has told already. tags: for every run.
     limits: what a winner has to keep. fitting: how many rows at a time fit into memory, as the search has found out.
-    forget: removes what a run that has ended had written down of itself.
+    forget: removes what a run that has ended had written down of itself. trouble: why it can't go on, though it is not
+    over: a run was lost to its machine, which says nothing of what it trains.
     """
 
     ledger: SeedLedger
@@ -79,7 +78,7 @@ class Confirmation:
     limits: Limits = NO_LIMITS
     fitting: Mapping[Need, int] = field(default_factory=dict)
     forget: Callable[[str], None] = lambda name: None
-    stopped_by: int | None = None
+    trouble: str | None = None
 
     def __post_init__(self) -> None:
         self._sign = 1.0 if self.mode == "max" else -1.0
@@ -109,7 +108,7 @@ class Confirmation:
 
     @property
     def stopping(self) -> bool:
-        return self.stopped_by is not None
+        return self.trouble is not None
 
     @property
     def exhausted(self) -> bool:
@@ -158,37 +157,17 @@ class Confirmation:
         running = self._running.get(number)
         if running is None:
             return Verdict.STOP
-        value, record = report.metrics[self.metric], running.record
-        best = math.nan if running.best is None else running.best.metrics[self.metric]
-        if running.best is None or math.isnan(best) or self._sign * value > self._sign * best:
-            running.best, best = report, value
-        running.epochs = max(running.epochs, report.metrics.get("epoch", 0.0))
-        running.last = report
-        running.costs = costs_of(report, running.costs)
-        running.curve[part_of(report.progress) / PARTS] = value
-        self.ledger.report(number, report.progress, value)
+        if wrong := running.hear(report, self.metric, self.mode):
+            self._finish(number, TrialState.FAILED, wrong)
+            return Verdict.STOP
+        record = running.record
+        self.ledger.report(number, report.progress, report.metrics[self.metric])
         crash.at("confirm-report")
-        told = self.told.setdefault((record.number, record.replicate), set())
-        if report.step not in told:
-            told.add(report.step)
-            self.emit(
-                TrialReported(
-                    time=time.time(),
-                    number=record.number,
-                    replicate=record.replicate,
-                    step=report.step,
-                    metrics=dict(report.metrics),
-                    progress=report.progress,
-                )
-            )
-        for text in report.notes:
-            self.emit(noted(record, text))
+        for event in news_of(record, report, self.told.setdefault((record.number, record.replicate), set())):
+            self.emit(event)
         if not report.done:
             return Verdict.CONTINUE
-        if math.isfinite(best):
-            self._finish(number, TrialState.COMPLETE)
-        else:
-            self._finish(number, TrialState.FAILED, f"its {self.metric} is {best}")
+        self._finish(number, TrialState.COMPLETE)
         return Verdict.STOP
 
     def failed(self, number: int, failure: Failure) -> None:
@@ -196,29 +175,31 @@ class Confirmation:
         if running is None:
             return
         again = self.retries.judge(running.record, failure, running.rows)
-        if isinstance(again, str):
+        if isinstance(again, str) and failure.kind in OF_CONFIGURATION:
             self._finish(number, TrialState.FAILED, again)
+            return
+        if isinstance(again, str):
+            self._lose(number, again)
             return
         del self._running[number]  # so that it is due again
         self.ledger.told(number, again[0])
         self.emit(again[1])
 
+    def _lose(self, handle: int, reason: str) -> None:
+        """Leave a run that its machine has ended, and all others; the next driver tries it anew."""
+        record = self._running.pop(handle).record
+        fresh = {"setbacks": (), "micro_batch": None, "adapt_micro_batch": None}
+        self.ledger.told(handle, record.model_copy(update=fresh))
+        self.emit(noted(record, reason))
+        self.trouble = (
+            f"trial {record.number} over fresh seed {record.replicate} was lost, by no fault of what it trains "
+            f"({reason}); nothing else is: mend its machine, then go on with --resume"
+        )
+
     def _finish(
         self, handle: int, state: Literal[TrialState.COMPLETE, TrialState.FAILED], reason: str | None = None
     ) -> None:
-        running = self._running.pop(handle)
-        metrics = totals_of(running)
-        record = running.record.model_copy(
-            update={
-                "state": state,
-                "value": running.best.metrics[self.metric] if running.best and state is TrialState.COMPLETE else None,
-                "curve": dict(sorted(running.curve.items())),
-                "metrics": metrics,
-                "checkpoint": running.last.checkpoint if running.last else None,
-                "seconds": metrics.get("total_seconds"),
-                "reason": reason,
-            }
-        )
+        record = self._running.pop(handle).ended(state, self.metric, reason)
         run = (record.number, record.replicate)
         if (earlier := self._finished.get(run)) is not None:
             record = self._repeated(earlier, record)
@@ -254,6 +235,9 @@ class Confirmation:
                 self.said[one.number] = one
                 self.emit(TrialConfirmed(time=time.time(), confirmed=one, mode=self.mode))
         self._retain(standing, is_over=is_over)
+        if self.exhausted:
+            for left in self.ledger.give_up(self._running):
+                self.forget(left.name)
 
     def _scores(self) -> dict[int, dict[int, float | None]]:
         scores: dict[int, dict[int, float | None]] = {}

@@ -17,11 +17,11 @@ from hpo.ledger import CHECKPOINTS, Ledger
 from hpo.ledger.past import read_study
 from hpo.ledger.seeds import SeedLedger
 from hpo.objectives import pareto
-from hpo.records import AnyEvent, StudyStarted, StudyStopped, StudySummary, TrialRecord, TrialState
+from hpo.records import AnyEvent, StudyStarted, StudyStopped, StudySummary, TrialRecord
 from hpo.report import words
 from hpo.report.board import Budget
 from hpo.report.findings import Background
-from hpo.report.pages import write_report
+from hpo.report.pages import write_failures, write_report
 from hpo.report.screen import Screen, open_screen
 from hpo.report.summary import programs, summary_text
 from hpo.runners import MakesRunner
@@ -76,9 +76,10 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         defaults = history.trained_without(config)
         ladder = Ladder.of(config.search.scheduler, config.space)
         seconds = config.budget.hours * 3600 if config.budget.hours is not None else None
+        seeds = config.confirm.seeds if config.confirm else None
         screen = stack.enter_context(
             open_screen(
-                budget=Budget(config.budget.trials, seconds, config.budget.epochs, _seeds(config)),
+                budget=Budget(config.budget.trials, seconds, config.budget.epochs, seeds),
                 varying=tuple(config.space.varying),
                 rungs=ladder.fractions,
                 known=[*before.within(config.space, defaults), *(before.runs if config.confirm else ())],
@@ -145,8 +146,7 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         stack.callback(_spend, search)
         checkpoints = folder / CHECKPOINTS
         remove_strangers(checkpoints, [*search.records, *again])
-        unfinished = [record for record in search.records if record.state is TrialState.RUNNING]
-        bookmarks.keep(record.name for record in [*unfinished, *(fresh.unfinished() if fresh else ())])
+        bookmarks.keep(own.name for own in [*search.unfinished, *(fresh.unfinished() if fresh else ())])
         beginning = _started(config, prepared, tags)
         emit(beginning)
         stack.push(lambda kind, error, trace: _broken_off(emit, screen, error))
@@ -196,17 +196,20 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
         if study.stopped_by is not None:
             _stopped(emit, screen, signal.Signals(study.stopped_by).name)
             return 128 + study.stopped_by
-        bookmarks.keep(())
+        if study.trouble is not None:
+            raise ServiceError(study.trouble)
+        bookmarks.keep(own.name for own in search.unfinished)
         study_folder.remove_temporaries(checkpoints, folder / study_folder.ADAPTED)  # of killed processes
         screen.say(f"the {'confirmation' if study.confirmation else 'search'} is over; judging the winner")
         began = (time.monotonic() if was_over else started) - told.seconds
-        summary = _conclude(config, prepared, search.records, study.confirmation, spool, began, taken_over, screen.say)
+        results = search.results
+        summary = _conclude(config, prepared, results, study.confirmation, spool, began, taken_over, screen.say)
         screen.say("          writing the report")
         background = Background.of(beginning, config.space.varying, ladder.fractions, ladder.level)
-        files = write_report(folder, summary, search.records, background)
+        files = write_report(folder, summary, results, background)
         emit(finished(summary, files))
         crash.at("finish")
-        adapted.prune(config, search.records)
+        adapted.prune(config, results)
         in_trouble = spool.trouble is not None  # then it was waited for before the winner was judged
         if not spool.close(LEAVE_SECONDS if in_trouble else FLUSH_SECONDS):
             screen.say(f"MLflow has not taken everything yet ({spool.trouble}); it will with the next --resume")
@@ -239,12 +242,8 @@ def _spend(search: StudySearch) -> None:
 
 
 def _stop(study: SearchThenConfirm, screen: Screen, number: int) -> None:
-    study.stop(number)
+    study.stopped_by = number
     screen.say("stopping: running trials are left where they are; once more to leave at once")
-
-
-def _seeds(config: StudyConfig) -> int | None:
-    return config.confirm.seeds if config.confirm else None
 
 
 def _named(trials: Sequence[TrialRecord], baseline: int | None, seeds: int) -> str:
@@ -290,10 +289,11 @@ def _conclude(
     """The winner, judged on the test split. Raises NoTrialFinishedError, and what judging raises."""
     complete = ranked(records, config.mode, config.limits)
     if not complete:
-        reasons = [record.reason for record in records if record.reason]
+        page = write_failures(config.folder, config.study, records)
+        last = next((f" (the last: {words.brief(own.reason)})" for own in reversed(records) if own.reason), "")
         raise NoTrialFinishedError(
-            f"no trial of {config.study} finished, so there is no winner; "
-            f"{'the last reason: ' + reasons[-1].strip().splitlines()[-1] if reasons else 'give it a larger budget'}"
+            f"no trial of {config.study} finished, so there is no winner{last}; {page} has every failure: change what "
+            "they share in the space, or give it a larger budget, then go on with --resume"
         )
     baseline = baseline_of(records)
     confirmed = confirmation.standing if confirmation else ()

@@ -6,7 +6,7 @@ The runner starts once, and its processes stay warm from one to the other.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hpo.records import Failure, Report, TrialConfig, TrialState, Verdict
+from hpo.records import Failure, Report, TrialConfig, Verdict
 from hpo.study.confirm import Confirmation
 from hpo.study.search import StudySearch
 
@@ -14,25 +14,24 @@ from hpo.study.search import StudySearch
 @dataclass
 class SearchThenConfirm:
     """Implements `runners.Search`. confirm: makes the confirmation once no trial of the search runs any more; None
-    where there is nothing to confirm. Their handles may be the same: they never run side by side.
+    where there is nothing to confirm. Their handles may be the same: they never run side by side. stopped_by: the
+    signal that ended it, if one did.
     """
 
     search: StudySearch
     confirm: Callable[[], Confirmation | None]
     confirmation: Confirmation | None = None
+    stopped_by: int | None = None
     _is_searching: bool = True
 
     @property
-    def stopped_by(self) -> int | None:
-        """The signal that ended it, if one did."""
-        return self._phase.stopped_by
-
-    def stop(self, number: int) -> None:
-        self._phase.stopped_by = number
+    def stopping(self) -> bool:
+        return self.stopped_by is not None or self._phase.stopping
 
     @property
-    def stopping(self) -> bool:
-        return self.stopped_by is not None
+    def trouble(self) -> str | None:
+        """Why the one or the other can't go on, though it is not over."""
+        return self._phase.trouble
 
     @property
     def exhausted(self) -> bool:
@@ -66,9 +65,7 @@ class SearchThenConfirm:
 
     def _go_on(self) -> None:
         """To the confirmation, once the search is over."""
-        if not self._is_searching or self.stopping or not self.search.exhausted:
-            return
-        if any(record.state is TrialState.RUNNING for record in self.search.records):
+        if not self._is_searching or self.stopping or self.search.is_under_way or not self.search.exhausted:
             return
         self._is_searching = False
         self.confirmation = self.confirm()

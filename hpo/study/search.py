@@ -4,7 +4,6 @@ Owns the order of things: the ledger first, since it is the truth; then the even
 on; then the disk. Everything it does with a report may come twice and then changes nothing.
 """
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hpo import crash
+from hpo.failures import UNEXPLAINED
 from hpo.ledger import PARTS, Ledger, part_of
 from hpo.objectives import NO_LIMITS, Limits
 from hpo.records import (
@@ -22,17 +22,20 @@ from hpo.records import (
     Report,
     TrialConfig,
     TrialRecord,
-    TrialReported,
     TrialState,
     Verdict,
 )
+from hpo.report import words
 from hpo.schedulers import Scheduler
 from hpo.schedulers.base import has_reached
 from hpo.study.population import Population, exploited_at
 from hpo.study.retries import Retries, noted
 from hpo.study.standings import Standings
 from hpo.study.steps import Ladder
-from hpo.study.trials import Running, costs_of, finished_event, started_event, surplus, totals_of
+from hpo.study.trials import Running, as_cut_off, finished_event, news_of, started_event, surplus, totals_of
+
+AT_FIRST = 5
+"""So many trials that fail for reasons that need not be their own, before any other has ended, end the search."""
 
 SPEND_EVERY = 30.0
 """Seconds of wall time that a crash may make a study forget, where its trials report that often."""
@@ -67,7 +70,6 @@ class StudySearch:
     told: dict[int, set[int]] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     forget: Callable[[str], None] = lambda name: None
-    stopped_by: int | None = None
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
@@ -75,7 +77,10 @@ class StudySearch:
         known = self.ledger.records()
         self._standings = Standings(known, self.mode, self.limits)
         self._running: dict[int, Running] = {}
-        self._epochs_before: dict[int, float] = {}
+        self._aside: dict[int, str] = {}
+        self._gone: set[int] = set()
+        self._has_ended = any(record.state.is_finished for record in known)
+        self._epochs_before = {own.number: own.metrics.get("epochs", 0.0) for own in self._standings.unfinished}
         self.retries = Retries.after(known)
         self._spent_at = self.clock()
         self._started = self._spent_at - self.ledger.seconds_used
@@ -96,20 +101,49 @@ class StudySearch:
         return list(self._standings)
 
     @property
+    def results(self) -> list[TrialRecord]:
+        """The same once it is over, where what the budget cut off counts as stopped."""
+        return [own if own.state.is_finished else as_cut_off(own) for own in self._standings]
+
+    @property
+    def unfinished(self) -> list[TrialRecord]:
+        return self._standings.unfinished
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether any of its trials runs."""
+        return bool(self._running)
+
+    @property
     def stopping(self) -> bool:
-        return self.stopped_by is not None
+        return self.trouble is not None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it can't go on, though its budget is not used up: all that was tried failed, by itself or by its machine,
+        nobody knows. None while there is anything else to try."""
+        if len(self._aside) < AT_FIRST and (not self._aside or self._running or not self.exhausted):
+            return None
+        number, reason = next(reversed(self._aside.items()))
+        return (
+            f"{words.count(len(self._aside), 'trial')} failed before any other came to its end, so the machine or what "
+            f"is installed there may be at fault (trial {number}: {words.brief(reason)}); none of them is lost or "
+            "counted: mend that, then go on with --resume"
+        )
 
     @property
     def exhausted(self) -> bool:
         """The budget is handed out; trials that still run may finish."""
-        left_over = any(record.number not in self._running for record in self._standings.unfinished)
-        if left_over or self._is_owing:
+        known = self._running.keys() | self._aside.keys()
+        left_over = [record for record in self._standings.unfinished if record.number not in known]
+        if self._is_owing or any(record.is_owed for record in left_over):
             return False
-        return self._used_up or self._is_spent or (self.trials is not None and self._standings.live >= self.trials)
+        is_handed_out = self._used_up or (self.trials is not None and self._standings.live >= self.trials)
+        return self._is_spent or (is_handed_out and not left_over)
 
     @property
     def _is_spent(self) -> bool:
-        """The study is over as soon as it can be: running trials end at their next report, and are recorded."""
+        """The study is over as soon as it can be: running trials are cut off at their next report."""
         return (
             (self.seconds is not None and self.clock() - self._started >= self.seconds)
             or (self.epochs is not None and self._epochs_spent >= self.epochs)
@@ -147,49 +181,41 @@ class StudySearch:
         if running is None:
             return Verdict.STOP
         crash.at("before-report")
-        value = report.metrics.get(self.metric, math.nan)
-        if not math.isfinite(value):  # no ledger, scheduler or sampler makes sense of it
-            said = f"its {self.metric} is {value}" if self.metric in report.metrics else f"it reported no {self.metric}"
-            self._finish(running, TrialState.FAILED, f"{said} at {report.progress:.0%} of training")
+        epochs = running.epochs
+        if wrong := running.hear(report, self.metric, self.mode):
+            self._finish(running, TrialState.FAILED, wrong)
             return Verdict.STOP
-        if running.best is None or self._sign * value > self._sign * running.best.metrics[self.metric]:
-            running.best = report
-        self._epochs_spent += max(0.0, report.metrics.get("epoch", 0.0) - running.epochs)
-        running.epochs = max(running.epochs, report.metrics.get("epoch", 0.0))
-        running.last = report
-        running.costs = costs_of(report, running.costs)
-        running.curve[part_of(report.progress) / PARTS] = value
+        self._epochs_spent += running.epochs - epochs
+        value = report.metrics[self.metric]
         self.ledger.report(number, report.progress, value)
         crash.at("after-report")
-        told = self.told.setdefault(number, set())
-        if report.step not in told:
-            told.add(report.step)
-            self.emit(
-                TrialReported(
-                    time=time.time(),
-                    number=number,
-                    step=report.step,
-                    metrics=dict(report.metrics),
-                    progress=report.progress,
-                )
-            )
-        for text in report.notes:
-            self.emit(noted(running.record, text))
+        for event in news_of(running.record, report, self.told.setdefault(number, set())):
+            self.emit(event)
         verdict = self._judge(running, report.progress, value)
         if report.done:
-            self._goes_on_flat(running.record, report.progress, running.best.metrics[self.metric])
             self._finish(running, TrialState.COMPLETE)
             return Verdict.STOP
         if verdict is Verdict.STOP and not running.record.is_owed:
             self._finish(running, TrialState.PRUNED, f"not among the best at {report.progress:.0%} of training")
             return Verdict.STOP
         if self._is_spent and not running.record.is_owed:
-            self._finish(running, TrialState.PRUNED, f"the budget was used up at {report.progress:.0%} of training")
+            self._cut_off(running)
             return Verdict.STOP
         self._goes_on(running, report, verdict)
         if self.clock() - self._spent_at >= SPEND_EVERY:
             self.spend()
         return Verdict.CONTINUE
+
+    def _cut_off(self, running: Running) -> None:
+        """The budget is used up; with a larger one the trial goes on from its bookmark."""
+        record = running.record.model_copy(
+            update={"metrics": totals_of(running), "curve": dict(sorted(running.curve.items()))}
+        )
+        self.ledger.told(record)
+        self.spend()
+        self._standings.put(record)
+        del self._running[record.number]
+        self.emit(noted(record, as_cut_off(record).reason or ""))
 
     def _judge(self, running: Running, progress: float, value: float) -> Verdict | Exploit:
         """What the scheduler says. A trial that is trained again after a crash is not judged anew where it was told to
@@ -237,36 +263,30 @@ class StudySearch:
         if running is None:
             return
         again = self.retries.judge(running.record, failure, running.rows)
-        if isinstance(again, str):
+        if isinstance(again, str) and (self._has_ended or failure.kind not in UNEXPLAINED):
             self._finish(running, TrialState.FAILED, again)
             return
-        record, note = again
+        if isinstance(again, str):  # until another trial has ended, nobody knows whether this one could
+            self._aside[number] = again
+            record, note = running.record.model_copy(update={"setbacks": ()}), noted(running.record, again)
+        else:
+            record, note = again
+            self.ledger.put_back(number)
         self._standings.put(record)
         self.ledger.told(record)
-        self.ledger.put_back(number)
         self._epochs_before[number] = running.epochs
         del self._running[number]
         self.emit(note)
 
     def _finish(self, running: Running, state: TrialState, reason: str | None = None) -> None:
-        number, best, last = running.record.number, running.best, running.last
-        metrics = totals_of(running)
-        record = running.record.model_copy(
-            update={
-                "state": state,
-                "value": best.metrics[self.metric] if best and state is TrialState.COMPLETE else None,
-                "curve": dict(sorted(running.curve.items())),
-                "metrics": metrics,
-                "checkpoint": last.checkpoint if last else None,
-                "seconds": metrics.get("total_seconds"),
-                "reason": reason,
-            }
-        )
+        record, number = running.ended(state, self.metric, reason), running.record.number
+        if record.value is not None:
+            self._goes_on_flat(record, max(record.curve), record.value)
         self.ledger.tell(
             number,
             state,
             value=record.value,
-            metrics=metrics,
+            metrics=record.metrics,
             checkpoint=record.checkpoint,
             seconds=record.seconds,
             reason=reason,
@@ -276,6 +296,9 @@ class StudySearch:
         self._standings.put(record)
         self._reached = self._reached or self._is_on_target(record)
         del self._running[number]
+        self._has_ended = True
+        while self._aside:  # the machine is well: they get another chance
+            self.ledger.put_back(self._aside.popitem()[0])
         self.forget(record.name)
         self.emit(finished_event(record))
         crash.at("retain")
@@ -319,7 +342,7 @@ class StudySearch:
 
     def _retain(self) -> None:
         """Remove the checkpoints of all but the best few; those that are owed stay until the end."""
-        for folder in surplus(self._standings.ranked, self.keep, self.keep_bytes):
+        for folder in surplus(self._standings.ranked, self.keep, self.keep_bytes, self._gone):
             shutil.rmtree(folder)
 
 

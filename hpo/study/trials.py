@@ -1,5 +1,6 @@
 """Trials as both phases of a study handle them: in flight, in the end, in order, and as events."""
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -7,11 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from hpo.ledger import PARTS, part_of
 from hpo.objectives import COSTS, NO_LIMITS, Limits
-from hpo.records import AGAIN, BASELINE, Report, TrialDropped, TrialFinished, TrialRecord, TrialStarted
+from hpo.records import (
+    AGAIN,
+    BASELINE,
+    AnyEvent,
+    Report,
+    TrialDropped,
+    TrialFinished,
+    TrialRecord,
+    TrialReported,
+    TrialStarted,
+    TrialState,
+)
 from hpo.study.folder import STAGE_DATA
 from hpo.study.population import METRICS
-from hpo.study.retries import Rows
+from hpo.study.retries import Rows, noted
 from hpo.training.hyperparameters import in_effect
 
 
@@ -27,6 +40,36 @@ class Running:
     epochs: float = 0.0
     rows: Rows = field(default_factory=Rows)
     costs: Mapping[str, float] = field(default_factory=dict)
+
+    def hear(self, report: Report, metric: str, mode: Literal["min", "max"]) -> str | None:
+        """Take a report in. None; or why the trial has failed by it, which then changes nothing."""
+        value = report.metrics.get(metric, math.nan)
+        if not math.isfinite(value):  # no ledger, scheduler or sampler makes sense of it
+            said = f"its {metric} is {value}" if metric in report.metrics else f"it reported no {metric}"
+            return f"{said} at {report.progress:.0%} of training"
+        sign = 1.0 if mode == "max" else -1.0
+        if self.best is None or sign * value > sign * self.best.metrics[metric]:
+            self.best = report
+        self.epochs = max(self.epochs, report.metrics.get("epoch", 0.0))
+        self.last = report
+        self.costs = costs_of(report, self.costs)
+        self.curve[part_of(report.progress) / PARTS] = value
+        return None
+
+    def ended(self, state: TrialState, metric: str, reason: str | None) -> TrialRecord:
+        """Its record from now on."""
+        metrics = totals_of(self)
+        return self.record.model_copy(
+            update={
+                "state": state,
+                "value": self.best.metrics[metric] if self.best and state is TrialState.COMPLETE else None,
+                "curve": dict(sorted(self.curve.items())),
+                "metrics": metrics,
+                "checkpoint": self.last.checkpoint if self.last else None,
+                "seconds": metrics.get("total_seconds"),
+                "reason": reason,
+            }
+        )
 
 
 MICRO_BATCH = "micro_batch_size"
@@ -60,6 +103,14 @@ def totals_of(running: Running) -> dict[str, float]:
             "total_seconds": last.metrics.get("seconds", 0.0),
         }
     return metrics
+
+
+def as_cut_off(record: TrialRecord) -> TrialRecord:
+    """A trial that the budget did not let end, as far as it came."""
+    done = max(record.curve, default=0.0)
+    reason = f"the budget was used up at {done:.0%} of training; with a larger one it goes on"
+    seconds = record.metrics.get("total_seconds")
+    return record.model_copy(update={"state": TrialState.PRUNED, "reason": reason, "seconds": seconds})
 
 
 def ranked(
@@ -130,6 +181,22 @@ def started_event(record: TrialRecord, tags: Mapping[str, str]) -> TrialStarted:
     )
 
 
+def news_of(record: TrialRecord, report: Report, told: set[int]) -> Iterator[AnyEvent]:
+    """What a report says that nobody was told. told: steps of which somebody was; this one is among them afterwards."""
+    if report.step not in told:
+        told.add(report.step)
+        yield TrialReported(
+            time=time.time(),
+            number=record.number,
+            replicate=record.replicate,
+            step=report.step,
+            metrics=dict(report.metrics),
+            progress=report.progress,
+        )
+    for text in report.notes:
+        yield noted(record, text)
+
+
 def dropped_event(record: TrialRecord) -> TrialDropped:
     return TrialDropped(time=time.time(), number=record.number, dropped=record.dropped)
 
@@ -147,12 +214,18 @@ def finished_event(record: TrialRecord) -> TrialFinished:
     )
 
 
-def surplus(best_first: Sequence[TrialRecord], keep: int, keep_bytes: int) -> Iterator[Path]:
+def surplus(
+    best_first: Sequence[TrialRecord], keep: int, keep_bytes: int, gone: set[int] | None = None
+) -> Iterator[Path]:
     """Folders of checkpoints that go beyond `keep` of the best, or beyond what they may take. Those that are owed stay,
-    and so does that of the best trial."""
-    room = keep_bytes
+    and so does that of the best trial. gone: trials whose folder is known not to be there, so that no disk is asked for
+    each of thousands again and again; more may be found."""
+    room, gone = keep_bytes, set() if gone is None else gone
     for place, record in enumerate(best_first):
-        if record.checkpoint is None or not record.checkpoint.is_dir():
+        if record.checkpoint is None or record.number in gone:
+            continue
+        if not record.checkpoint.is_dir():
+            gone.add(record.number)
             continue
         room -= sum(file.stat().st_size for file in record.checkpoint.iterdir())
         if not record.is_owed and place > 0 and (place >= keep or room < 0):

@@ -42,6 +42,15 @@ def test_a_confirmed_winner_is_said_by_its_mean_with_what_tuning_bought_and_how_
     assert "the mean over 3 fresh seeds" in summary_markdown(confirmed)
 
 
+def test_a_winner_among_several_is_said_to_be_the_best_of_their_means(confirmed, trials, space, tmp_path):
+    own = confirmed.model_copy(update={"confirmed": (WINNER.model_copy(update={"among": 4}), DEFAULT)})
+    assert "(95 %: 0.7352 to 0.7848), the best of 4 means over 3 fresh seeds on 400 rows\n" in summary_text(own)
+    write_report(tmp_path, own, trials, Background(space.varying))
+    assert (
+        "named by its mean, the best of 4 means and so a little too good itself" in (tmp_path / "report.md").read_text()
+    )
+
+
 def test_a_confirmed_default_bought_nothing(confirmed):
     text = summary_text(confirmed.model_copy(update={"best": confirmed.baseline, "confirmed": (DEFAULT, WINNER)}))
     assert "the default configuration won, so tuning bought nothing" in text

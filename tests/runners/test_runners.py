@@ -29,6 +29,7 @@ from hpo.runners.toy import ToyObjective
 from hpo.samplers import RandomConfig
 from hpo.schedulers import AshaConfig, FifoConfig
 from hpo.space import FloatRange, SearchSpace
+from hpo.study.phases import SearchThenConfirm
 from hpo.study.search import StudySearch
 from hpo.study.steps import Ladder
 
@@ -174,10 +175,11 @@ def test_a_stopped_search_ends_soon_and_goes_on_later(tmp_path: Path) -> None:
         events.append(event)
         reports += isinstance(event, TrialReported)
         if reports == 8:
-            own.stopped_by = 15
+            study.stopped_by = 15
 
     own.emit = stop_after
-    RayRunner(ToyObjective(seconds=0.05)).run(own)
+    study = SearchThenConfirm(own, lambda: None)
+    RayRunner(ToyObjective(seconds=0.05)).run(study)
     unfinished = [record.number for record in own.records if not record.state.is_finished]
     assert unfinished
     assert len(own.records) < 8

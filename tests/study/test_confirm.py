@@ -11,6 +11,7 @@ import pytest
 
 from hpo.errors import DivergedError
 from hpo.ledger import Ledger
+from hpo.ledger.past import read_study
 from hpo.ledger.seeds import SeedLedger
 from hpo.objectives import Limits
 from hpo.records import (
@@ -252,9 +253,72 @@ def test_a_run_that_fails_or_has_no_finite_value_puts_its_trial_behind(make: Mak
     failed = [event for event in events if isinstance(event, TrialFinished) and event.state is TrialState.FAILED]
     assert [(event.number, event.reason) for event in failed] == [
         (3, "DivergedError: loss is nan"),
-        (7, "its accuracy is nan"),
+        (7, "its accuracy is nan at 33% of training"),
     ]
     assert [one.number for one in own.standing] == [0, 5]
+
+
+def test_a_run_that_reports_no_value_fails_and_the_others_go_on(make: Make) -> None:
+    own = make(trials=TRIALS[:2], seeds=1)
+    config = own.ask()
+    assert config is not None
+    assert own.report(config.number, Report(1, 0.5, {"loss": 0.1})) is Verdict.STOP
+    InlineRunner(Noisy()).run(own)
+    assert [one.number for one in own.standing] == [7]
+    assert own.ledger.finished()[3, 1].reason == "it reported no accuracy at 50% of training"
+
+
+@pytest.mark.parametrize("kind", [FailureKind.LOST, FailureKind.SILENT, FailureKind.OUT_OF_MEMORY])
+def test_a_run_that_its_machine_ended_is_no_mark_against_its_trial_and_begins_anew(
+    make: Make, kind: FailureKind, standing: tuple[Confirmed, ...]
+) -> None:
+    events: list[AnyEvent] = []
+    own = make(emit=events.append)
+    while not own.stopping:
+        config = own.ask()
+        assert config is not None
+        assert (config.of, config.replicate) == (3, 1)
+        own.failed(config.number, Failure(kind=kind, reason="the machine is at fault"))
+    assert "trial 3 over fresh seed 1 was lost" in (own.trouble or "")
+    assert "go on with --resume" in (own.trouble or "")
+    assert not own.ledger.finished()
+    assert not any(isinstance(event, TrialFinished) for event in events)
+    again = make()
+    assert [(left.setbacks, left.micro_batch) for left in again.ledger.unfinished()] == [((), None)]
+    InlineRunner(Noisy()).run(again)
+    assert again.standing == standing
+    assert len(again.ledger._entries()) == 14
+
+
+def test_a_bug_is_a_mark_against_its_trial(make: Make) -> None:
+    own = make(trials=TRIALS[:2], seeds=1)
+    config = own.ask()
+    assert config is not None
+    own.failed(config.number, BUG)
+    assert not own.stopping
+    InlineRunner(Noisy()).run(own)
+    assert [one.number for one in own.standing] == [7]
+
+
+def test_no_run_that_nobody_needs_any_more_is_left_running(make: Make, tmp_path: Path) -> None:
+    """Stopped in the middle of a run, the search went on and found other leaders; then, later, the same ones again."""
+    gone: list[str] = []
+    left = make(trials=TRIALS[:1]).ask()
+    assert left is not None
+    own = make(trials=TRIALS[1:2], seeds=2, forget=gone.append)
+    assert gone == []
+    InlineRunner(Noisy()).run(own)
+    assert own.ledger.unfinished() == []
+    assert gone[-1] == "trial-0003-seed-1"
+    assert set(own.ledger.finished()) == {(7, 1), (7, 2)}
+    space = SearchSpace({"learning_rate": FloatRange(0.1, 1.0)})
+    Ledger(tmp_path, study="s", mode="max", space=space, sampler=RandomConfig(), seed=1)
+    read = read_study(tmp_path, "s", "max")
+    assert [(run.number, run.replicate) for run in read.runs] == [(7, 1), (7, 2)]
+    assert not read.running_runs
+    objective = Noisy()
+    InlineRunner(objective).run(make(trials=TRIALS[:2], seeds=2))
+    assert ran(objective) == {3: 2}
 
 
 def test_reports_after_the_end_change_nothing(make: Make) -> None:

@@ -192,6 +192,8 @@ def test_a_search_in_which_nothing_finishes_ends_with_3_and_says_why(films: Path
     assert done.returncode == 3, done.stdout + done.stderr
     assert "no trial of films finished" in done.stderr
     assert "DivergedError" in done.stderr
+    assert "go on with --resume" in done.stderr
+    assert "DivergedError" in (films.parent / "studies" / "films" / "report.md").read_text()
     assert runs(films.parent) == {"films": "SCHEDULED", "trial-0000": "FAILED", "trial-0001": "FAILED"}
 
 

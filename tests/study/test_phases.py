@@ -12,7 +12,7 @@ import ray.cloudpickle
 
 from hpo.ledger import Ledger
 from hpo.ledger.seeds import SeedLedger
-from hpo.records import Report, TrialConfig, TrialState
+from hpo.records import Failure, FailureKind, Report, TrialConfig, TrialState
 from hpo.runners.inline import InlineRunner
 from hpo.runners.machine import cores
 from hpo.runners.ray import RayRunner
@@ -121,10 +121,49 @@ def test_a_stop_is_passed_to_what_is_under_way(tmp_path: Path) -> None:
     assert config is not None
     study.report(config.number, last(config, 0.5))
     study.ask()
-    study.stop(15)
+    study.stopped_by = 15
     assert study.stopping
-    assert study.stopped_by == 15
-    assert study.search.stopped_by is None
+
+
+def test_what_the_budget_cuts_off_keeps_nothing_from_being_confirmed(tmp_path: Path) -> None:
+    study = made(tmp_path, trials=3)
+    study.search.epochs = 1.0
+    first, second = study.ask(), study.ask()
+    assert first is not None
+    assert second is not None
+    study.report(first.number, Report(9, 1.0, {"accuracy": 0.5, "epoch": 1.0}, done=True))
+    assert study.ask() is None
+    study.report(second.number, Report(1, 0.1, {"accuracy": 0.4, "epoch": 0.1}))
+    assert [record.number for record in study.search.unfinished] == [second.number]
+    seed = study.ask()
+    assert seed is not None
+    assert (seed.of, seed.replicate) == (first.number, 1)
+
+
+def test_a_stop_while_the_confirmation_is_made_is_not_forgotten(tmp_path: Path) -> None:
+    InlineRunner(ToyObjective()).run(made(tmp_path, trials=1).search)
+    study = made(tmp_path, trials=1)
+    make = study.confirm
+
+    def interrupted() -> Confirmation | None:
+        study.stopped_by = 2
+        return make()
+
+    study.confirm = interrupted
+    study.open()
+    assert study.confirmation is not None
+    assert study.stopping
+    assert study.stopped_by == 2
+
+
+def test_a_phase_that_can_t_go_on_stops_the_study_and_says_why(tmp_path: Path) -> None:
+    study = made(tmp_path, trials=1)
+    config = study.ask()
+    assert config is not None
+    study.failed(config.number, Failure(kind=FailureKind.BUG, reason="no driver"))
+    assert study.stopping
+    assert "no driver" in (study.trouble or "")
+    assert study.confirmation is None
 
 
 def test_a_search_in_which_nothing_finished_has_nothing_to_confirm(tmp_path: Path) -> None:

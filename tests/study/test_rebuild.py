@@ -15,6 +15,7 @@ from hpo.runners.simulated import SimulatedRunner
 from hpo.samplers import TpeConfig
 from hpo.schedulers import SchedulerUnion
 from hpo.space import Choice, FloatRange, SearchSpace
+from hpo.study.phases import SearchThenConfirm
 from hpo.study.search import StudySearch
 from hpo.study.steps import Ladder
 from hpo.training.exchange import Exchange
@@ -74,10 +75,11 @@ def go(folder: Path, scheduler: Any, cut: Cut) -> list[TrialRecord]:
     """Begin a study, or go on with it, one trial at a time."""
 
     def emit(event: AnyEvent) -> None:
-        cut(search, event)
+        cut(study, event)
 
     search = opened(folder, scheduler, emit)
-    InlineRunner(Crossing()).run(search)
+    study = SearchThenConfirm(search, lambda: None)
+    InlineRunner(Crossing()).run(study)
     return search.records
 
 
@@ -99,15 +101,15 @@ def place(event: AnyEvent) -> tuple[object, ...]:
     return event.kind, getattr(event, "number", None), getattr(event, "step", None)
 
 
-def crash(search: StudySearch, event: AnyEvent) -> None:
+def crash(study: SearchThenConfirm, event: AnyEvent) -> None:
     raise Crash
 
 
-def stop(search: StudySearch, event: AnyEvent) -> None:
-    search.stopped_by = 15
+def stop(study: SearchThenConfirm, event: AnyEvent) -> None:
+    study.stopped_by = 15
 
 
-def never(search: StudySearch, event: AnyEvent) -> None:
+def never(study: SearchThenConfirm, event: AnyEvent) -> None:
     """Nothing happens."""
 
 
@@ -115,11 +117,11 @@ def resumed_until_done(folder: Path, scheduler: Any, cut: Cut, every: int = 1) -
     """Each `every`th event that comes for the first time ends the driver, and another one goes on."""
     seen: set[tuple[object, ...]] = set()
 
-    def once(search: StudySearch, event: AnyEvent) -> None:
+    def once(study: SearchThenConfirm, event: AnyEvent) -> None:
         if place(event) not in seen:
             seen.add(place(event))
             if len(seen) % every == 0:
-                cut(search, event)
+                cut(study, event)
 
     while True:
         before = len(seen)

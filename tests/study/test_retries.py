@@ -216,17 +216,18 @@ def test_a_lost_trial_is_given_out_again_before_others_and_counts_once(make: Mak
 
 
 def test_setbacks_count_over_drivers(make: MakeSearch) -> None:
+    InlineRunner(ToyObjective()).run(make([], trials=1))
     for _ in range(2):
-        own = make([], trials=1)
+        own = make([], trials=2)
         config = own.ask()
         assert config is not None
         own.failed(config.number, LOST)
-    last = make([], trials=1)
+    last = make([], trials=2)
     assert last.ask() is not None
-    assert len(last.records[0].setbacks) == 2
-    last.failed(0, LOST)
-    assert last.records[0].state is TrialState.FAILED
-    assert (last.records[0].reason or "").startswith("its process died 3 times")
+    assert len(last.records[1].setbacks) == 2
+    last.failed(1, LOST)
+    assert last.records[1].state is TrialState.FAILED
+    assert (last.records[1].reason or "").startswith("its process died 3 times")
     assert last.exhausted
 
 

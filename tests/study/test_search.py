@@ -16,10 +16,11 @@ from hpo.schedulers import AshaConfig, FifoConfig
 from hpo.space import FloatRange, SearchSpace
 from hpo.study.search import StudySearch
 from hpo.study.steps import Ladder
-from hpo.study.trials import ranked, remove_strangers
+from hpo.study.trials import ranked, remove_strangers, surplus
 
 SPACE = SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True)})
 BUG = Failure(kind=FailureKind.BUG, reason="nobody expected this")
+DIVERGED = Failure(kind=FailureKind.DIVERGED, reason="the loss is nan")
 MakeSearch = Callable[..., StudySearch]
 
 
@@ -162,8 +163,111 @@ def test_a_trial_that_fails_right_after_a_resume_leaves_a_study_that_can_be_open
     first.report(config.number, report(1, 0.4))
     second = make("max", AshaConfig())
     assert second.ask() is not None
-    second.failed(config.number, BUG)
+    second.failed(config.number, DIVERGED)
     assert make("max", AshaConfig()).records[0].state is TrialState.FAILED
+
+
+def test_a_machine_on_which_every_trial_fails_ends_the_search_and_costs_no_trial(make: MakeSearch) -> None:
+    """As with a broken driver of a GPU; mended, the next study driver tries the same ones again."""
+    search = make("max", trials=40)
+    tried = []
+    while not search.stopping:
+        config = search.ask()
+        assert config is not None
+        tried.append(config)
+        search.failed(config.number, BUG)
+    assert len(tried) == len({config.number for config in tried}) == 5
+    assert "nobody expected this" in (search.trouble or "")
+    assert "go on with --resume" in (search.trouble or "")
+    assert {record.state for record in search.records} == {TrialState.RUNNING}
+    again = make("max", trials=5)
+    assert [again.ask() for _ in tried] == tried
+    assert again.exhausted
+    assert not again.stopping
+
+
+def test_a_trial_that_failed_before_any_ended_gets_another_chance_and_then_has_failed(make: MakeSearch) -> None:
+    search = make("max", trials=2)
+    first = search.ask()
+    assert first is not None
+    search.failed(first.number, BUG)
+    finish(search, 0.5)
+    assert not search.exhausted
+    assert search.ask() == first
+    search.failed(first.number, BUG)
+    assert search.exhausted
+    assert not search.stopping
+    assert [record.state for record in search.records] == [TrialState.FAILED, TrialState.COMPLETE]
+
+
+def test_trials_that_fail_by_what_they_train_with_end_no_search(make: MakeSearch) -> None:
+    search = make("max", trials=8)
+    for _ in range(8):
+        config = search.ask()
+        assert config is not None
+        search.failed(config.number, DIVERGED)
+    assert not search.stopping
+    assert search.exhausted
+
+
+def test_a_search_of_few_trials_that_all_fail_says_so_too(make: MakeSearch) -> None:
+    search = make("max", trials=1)
+    config = search.ask()
+    assert config is not None
+    search.failed(config.number, BUG)
+    assert "1 trial failed before any other" in (search.trouble or "")
+
+
+def test_a_trial_that_the_budget_cut_off_goes_on_with_a_larger_one_and_its_epochs_count_once(make: MakeSearch) -> None:
+    gone: list[str] = []
+    events: list[AnyEvent] = []
+    search = make("max", epochs=1.0, forget=gone.append, emit=events.append)
+    config = search.ask()
+    assert config is not None
+    assert search.report(config.number, report(2, 0.5)) is Verdict.CONTINUE
+    assert search.report(config.number, report(5, 0.6)) is Verdict.STOP
+    assert search.exhausted
+    assert not search.is_under_way
+    assert gone == []
+    assert not any(isinstance(event, TrialFinished) for event in events)
+    as_before = make("max", epochs=1.0)
+    for own in (search, as_before):
+        assert own.exhausted
+        assert own.ask() is None
+        (result,) = own.results
+        assert (result.state, result.value, result.metrics["epochs"]) == (TrialState.PRUNED, None, 1.25)
+        assert result.reason == "the budget was used up at 56% of training; with a larger one it goes on"
+    larger = make("max", epochs=1.5)
+    assert not larger.exhausted
+    assert larger.ask() == config
+    assert larger.report(config.number, report(5, 0.6)) is Verdict.CONTINUE  # it begins again, without a bookmark
+    assert larger.report(config.number, report(9, 0.7)) is Verdict.STOP
+    assert larger.records[0].state is TrialState.COMPLETE
+    assert larger._epochs_spent == 2.25
+    assert make("max", epochs=3.0)._epochs_spent == 2.25
+
+
+def test_the_default_configuration_is_trained_to_its_end_though_the_budget_is_used_up(make: MakeSearch) -> None:
+    search = make("max", epochs=1.0)
+    search.ledger.enqueue([("default", {"learning_rate": 1e-4})])
+    config = search.ask()
+    assert config is not None
+    again = make("max", epochs=1.0)
+    finish(again, 0.5)
+    assert again.exhausted
+    assert again.records[0].value == 0.5
+
+
+def test_epochs_of_a_trial_that_a_crash_kept_from_its_end_count_once(make: MakeSearch) -> None:
+    config = make("max").ask()
+    assert config is not None
+    ledger = make("max").ledger
+    outcome = {"metrics": {"epochs": 2.25}, "checkpoint": None, "seconds": 1.0, "reason": None}
+    ledger._study._storage.set_trial_user_attr(ledger._id(config.number), "outcome", outcome)
+    search = make("max", epochs=4.0)
+    finish(search, 0.5)
+    assert search._epochs_spent == 2.25
+    assert not search.exhausted
 
 
 def test_wall_time_is_counted_over_all_drivers(make: MakeSearch) -> None:
@@ -271,6 +375,17 @@ def test_only_the_best_checkpoints_and_the_default_s_stay(make: MakeSearch, tmp_
         finish(search, value, tmp_path)
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert kept == ["trial-0000", "trial-0001", "trial-0003"]
+
+
+def test_the_disk_is_asked_once_for_a_checkpoint_that_is_gone(make: MakeSearch, tmp_path: Path) -> None:
+    search = make("max")
+    for value in (0.1, 0.5, 0.4):
+        finish(search, value, tmp_path)
+    best_first, gone = ranked(search.records, "max"), set[int]()
+    assert list(surplus(best_first, 1, 10_000, gone)) == [best_first[1].checkpoint]
+    assert gone == {0}
+    (tmp_path / "checkpoints" / "trial-0000").mkdir()
+    assert list(surplus(best_first, 1, 10_000, gone)) == [best_first[1].checkpoint]
 
 
 def test_a_byte_budget_keeps_at_least_the_best(make: MakeSearch, tmp_path: Path) -> None:
