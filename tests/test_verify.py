@@ -110,24 +110,6 @@ def test_of_a_sound_study_everything_holds(study: Path, check: Check, capsys: py
     assert "version 1 loads" in found["champion"]["said"]
 
 
-def test_a_study_with_a_trial_that_its_budget_cut_off_is_sound_and_goes_on_with_a_larger_one(
-    tmp_path: Path, tiny_bert: Path, check: Check
-) -> None:
-    write_films(tmp_path, 160, 40)
-    space = tmp_path / "films.yaml"
-    space.write_text(SPACE.format(model=tiny_bert, folder=tmp_path))
-    changes = ["space.num_train_epochs=2", "budget.trials=2", "confirm=null"]
-    for epochs, states in ((3, ["COMPLETE", "RUNNING"]), (5, ["COMPLETE", "COMPLETE"])):
-        loaded = config.load(space, [*changes, f"budget.epochs={epochs}"])
-        assert driver.run(loaded, resume=epochs > 3, runner=here) == 0
-        with closing(sqlite3.connect(loaded.folder / "ledger.db")) as connection:
-            assert [row[0] for row in connection.execute("select state from trials order by number")] == states
-        code, found = check(loaded.folder)
-        assert code == 0, found
-        said = (loaded.folder / "report.md").read_text()
-        assert ("with a larger one it goes on" in said) == (epochs == 3)
-
-
 def test_it_changes_nothing_where_it_only_looks(study: Path, check: Check) -> None:
     def contents() -> dict[str, object]:
         files = [path for path in study.rglob("*") if path.is_file() and not path.name.startswith("ledger.db")]

@@ -73,8 +73,8 @@ def statuses(facts: Facts) -> Finding:
             allowed = {"FINISHED"}
         elif state is not None:
             allowed = {_STATUS[state]}
-        else:  # to be gone on with, or left over when the study finished, be it before it got a larger budget
-            allowed = {"KILLED"} if facts.is_finished else {"SCHEDULED", "KILLED"}
+        else:  # to be gone on with, or left over when the study finished
+            allowed = {"KILLED"} if facts.is_finished else {"SCHEDULED"}
         if own.status not in allowed or (state is not None and own.state != state.value):
             wrong.append(f"{_name(own)} is {own.status}")
     if wrong:

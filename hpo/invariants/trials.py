@@ -22,9 +22,9 @@ def ledger(facts: Facts) -> Finding:
     wrong = [f"{_name(own)} has {own.value!r}" for own in (*facts.finished, *facts.runs) if not _is_valued(own, facts)]
     if wrong:
         return broken("ledger", wrong, rule, "restore ledger.db from a backup, or begin the study anew")
-    if facts.is_finished and facts.running and not facts.is_bounded_otherwise:  # hours and epochs cut trials off
+    if facts.is_finished and facts.running:
         names = [_name(own) for own in facts.running]
-        return broken("ledger", names, "no trial runs when a budget of trials alone is used up", RESUME)
+        return broken("ledger", names, "no trial runs when the study has finished", RESUME)
     counts = Counter(own.state.value for own in facts.trials)
     listed = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     return ok("ledger", f"{len(facts.trials)} trials ({listed or 'none'}); every value is the best of its curve")

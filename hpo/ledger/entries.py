@@ -22,7 +22,7 @@ another amount of training, or there are none, of several objectives."""
 TOLD = "told"
 """Attribute with what the scheduler told the trial, and what it has been through."""
 
-TOLD_FIELDS = frozenset({"exploits", "answered", "setbacks", "micro_batch", "adapt_micro_batch", "metrics"})
+TOLD_FIELDS = frozenset({"exploits", "answered", "setbacks", "micro_batch", "adapt_micro_batch"})
 
 
 DROPPED = "dropped"
@@ -66,7 +66,6 @@ def told_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
         "setbacks": tuple(Failure.model_validate(one) for one in told.get("setbacks", ())),
         "micro_batch": told.get("micro_batch"),
         "adapt_micro_batch": told.get("adapt_micro_batch"),
-        "metrics": told.get("metrics", {}),
     }
 
 
@@ -124,12 +123,13 @@ def record_of(trial: "optuna.trial.FrozenTrial", seeds: Seeds, checkpoints: Path
         params=attributes["params"],
         value=ended["values"][0] if state is TrialState.COMPLETE and ended["values"] and not is_dropped else None,
         curve=curve_of(parts_of(trial)),
+        metrics=outcome.get("metrics", {}),
         seeds=seeds,
         checkpoint=checkpoints / outcome["checkpoint"] if outcome.get("checkpoint") else None,
         seconds=outcome.get("seconds"),
         reason=outcome.get("reason"),
+        **told_of(trial.user_attrs),
         dropped=is_dropped,
-        **told_of(trial.user_attrs) | ({"metrics": outcome["metrics"]} if "metrics" in outcome else {}),
     )
 
 

@@ -165,8 +165,7 @@ class TrialRecord(Record):
     origin: who proposed it (`default`, `bert-paper-grid`, `first`, or the sampler's name).
     curve: the searched metric by progress, the part (0, 1] of the trial's own training. value: the best of it, in the
     metric's own direction; None unless COMPLETE.
-    metrics: all metrics of the best step, and the trial's totals; of one that the budget cut off, as far as it came.
-    reason: why it was pruned or failed.
+    metrics: all metrics of the best step, and the trial's totals. reason: why it was pruned or failed.
     replicate: 0 for a trial of the search; n for its nth retraining over fresh seeds, under the trial's number.
     exploits: from whom it went on, in order; `params` stay those that it began with. dropped: the space was changed
     and has no room for it: history, without a value, neither evidence nor winner. answered: up to where the scheduler

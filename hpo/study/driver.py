@@ -198,18 +198,17 @@ def run(config: StudyConfig, *, resume: bool = False, address: str | None = None
             return 128 + study.stopped_by
         if study.trouble is not None:
             raise ServiceError(study.trouble)
-        bookmarks.keep(own.name for own in search.unfinished)
+        bookmarks.keep(())
         study_folder.remove_temporaries(checkpoints, folder / study_folder.ADAPTED)  # of killed processes
         screen.say(f"the {'confirmation' if study.confirmation else 'search'} is over; judging the winner")
         began = (time.monotonic() if was_over else started) - told.seconds
-        results = search.results
-        summary = _conclude(config, prepared, results, study.confirmation, spool, began, taken_over, screen.say)
+        summary = _conclude(config, prepared, search.records, study.confirmation, spool, began, taken_over, screen.say)
         screen.say("          writing the report")
         background = Background.of(beginning, config.space.varying, ladder.fractions, ladder.level)
-        files = write_report(folder, summary, results, background)
+        files = write_report(folder, summary, search.records, background)
         emit(finished(summary, files))
         crash.at("finish")
-        adapted.prune(config, results)
+        adapted.prune(config, search.records)
         in_trouble = spool.trouble is not None  # then it was waited for before the winner was judged
         if not spool.close(LEAVE_SECONDS if in_trouble else FLUSH_SECONDS):
             screen.say(f"MLflow has not taken everything yet ({spool.trouble}); it will with the next --resume")

@@ -32,7 +32,7 @@ from hpo.study.population import Population, exploited_at
 from hpo.study.retries import Retries, noted
 from hpo.study.standings import Standings
 from hpo.study.steps import Ladder
-from hpo.study.trials import Running, as_cut_off, finished_event, news_of, started_event, surplus, totals_of
+from hpo.study.trials import Running, finished_event, news_of, started_event, surplus
 
 AT_FIRST = 5
 """So many trials that fail for reasons that need not be their own, before any other has ended, end the search."""
@@ -78,15 +78,14 @@ class StudySearch:
         self._standings = Standings(known, self.mode, self.limits)
         self._running: dict[int, Running] = {}
         self._aside: dict[int, str] = {}
-        self._gone: set[int] = set()
         self._has_ended = any(record.state.is_finished for record in known)
-        self._epochs_before = {own.number: own.metrics.get("epochs", 0.0) for own in self._standings.unfinished}
+        self._epochs_before: dict[int, float] = {}
         self.retries = Retries.after(known)
         self._spent_at = self.clock()
         self._started = self._spent_at - self.ledger.seconds_used
         self._used_up = False
         self._reached = any(self._is_on_target(record) for record in known)
-        self._epochs_spent = sum(record.metrics.get("epochs", 0.0) for record in known)
+        self._epochs_spent = sum(own.metrics.get("epochs", 0.0) for own in known if own.state.is_finished)
         for record in known:
             if not record.dropped:
                 self._replay(record)
@@ -99,11 +98,6 @@ class StudySearch:
     @property
     def records(self) -> list[TrialRecord]:
         return list(self._standings)
-
-    @property
-    def results(self) -> list[TrialRecord]:
-        """The same once it is over, where what the budget cut off counts as stopped."""
-        return [own if own.state.is_finished else as_cut_off(own) for own in self._standings]
 
     @property
     def unfinished(self) -> list[TrialRecord]:
@@ -135,15 +129,14 @@ class StudySearch:
     def exhausted(self) -> bool:
         """The budget is handed out; trials that still run may finish."""
         known = self._running.keys() | self._aside.keys()
-        left_over = [record for record in self._standings.unfinished if record.number not in known]
-        if self._is_owing or any(record.is_owed for record in left_over):
+        left_over = any(record.number not in known for record in self._standings.unfinished)
+        if left_over or self._is_owing:
             return False
-        is_handed_out = self._used_up or (self.trials is not None and self._standings.live >= self.trials)
-        return self._is_spent or (is_handed_out and not left_over)
+        return self._used_up or self._is_spent or (self.trials is not None and self._standings.live >= self.trials)
 
     @property
     def _is_spent(self) -> bool:
-        """The study is over as soon as it can be: running trials are cut off at their next report."""
+        """The study is over as soon as it can be: running trials end at their next report, and are recorded."""
         return (
             (self.seconds is not None and self.clock() - self._started >= self.seconds)
             or (self.epochs is not None and self._epochs_spent >= self.epochs)
@@ -199,23 +192,12 @@ class StudySearch:
             self._finish(running, TrialState.PRUNED, f"not among the best at {report.progress:.0%} of training")
             return Verdict.STOP
         if self._is_spent and not running.record.is_owed:
-            self._cut_off(running)
+            self._finish(running, TrialState.PRUNED, f"the budget was used up at {report.progress:.0%} of training")
             return Verdict.STOP
         self._goes_on(running, report, verdict)
         if self.clock() - self._spent_at >= SPEND_EVERY:
             self.spend()
         return Verdict.CONTINUE
-
-    def _cut_off(self, running: Running) -> None:
-        """The budget is used up; with a larger one the trial goes on from its bookmark."""
-        record = running.record.model_copy(
-            update={"metrics": totals_of(running), "curve": dict(sorted(running.curve.items()))}
-        )
-        self.ledger.told(record)
-        self.spend()
-        self._standings.put(record)
-        del self._running[record.number]
-        self.emit(noted(record, as_cut_off(record).reason or ""))
 
     def _judge(self, running: Running, progress: float, value: float) -> Verdict | Exploit:
         """What the scheduler says. A trial that is trained again after a crash is not judged anew where it was told to
@@ -342,7 +324,7 @@ class StudySearch:
 
     def _retain(self) -> None:
         """Remove the checkpoints of all but the best few; those that are owed stay until the end."""
-        for folder in surplus(self._standings.ranked, self.keep, self.keep_bytes, self._gone):
+        for folder in surplus(self._standings.ranked, self.keep, self.keep_bytes):
             shutil.rmtree(folder)
 
 

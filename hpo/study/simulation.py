@@ -106,7 +106,7 @@ def _simulated(config: StudyConfig, runner: SimulatedRunner, seed: int, folder: 
         clock=runner.clock,
     )
     runner.run(search)
-    records = tuple(search.results)
+    records = tuple(search.records)
     moments = tuple(runner.moments)
     history = leads(moments, config.metric, config.mode)
     return Simulation(records, moments, tuple(history), runner.clock.now, runner.busy)

@@ -105,14 +105,6 @@ def totals_of(running: Running) -> dict[str, float]:
     return metrics
 
 
-def as_cut_off(record: TrialRecord) -> TrialRecord:
-    """A trial that the budget did not let end, as far as it came."""
-    done = max(record.curve, default=0.0)
-    reason = f"the budget was used up at {done:.0%} of training; with a larger one it goes on"
-    seconds = record.metrics.get("total_seconds")
-    return record.model_copy(update={"state": TrialState.PRUNED, "reason": reason, "seconds": seconds})
-
-
 def ranked(
     records: Iterable[TrialRecord], mode: Literal["min", "max"], limits: Limits = NO_LIMITS
 ) -> list[TrialRecord]:
@@ -214,18 +206,12 @@ def finished_event(record: TrialRecord) -> TrialFinished:
     )
 
 
-def surplus(
-    best_first: Sequence[TrialRecord], keep: int, keep_bytes: int, gone: set[int] | None = None
-) -> Iterator[Path]:
+def surplus(best_first: Sequence[TrialRecord], keep: int, keep_bytes: int) -> Iterator[Path]:
     """Folders of checkpoints that go beyond `keep` of the best, or beyond what they may take. Those that are owed stay,
-    and so does that of the best trial. gone: trials whose folder is known not to be there, so that no disk is asked for
-    each of thousands again and again; more may be found."""
-    room, gone = keep_bytes, set() if gone is None else gone
+    and so does that of the best trial."""
+    room = keep_bytes
     for place, record in enumerate(best_first):
-        if record.checkpoint is None or record.number in gone:
-            continue
-        if not record.checkpoint.is_dir():
-            gone.add(record.number)
+        if record.checkpoint is None or not record.checkpoint.is_dir():
             continue
         room -= sum(file.stat().st_size for file in record.checkpoint.iterdir())
         if not record.is_owed and place > 0 and (place >= keep or room < 0):

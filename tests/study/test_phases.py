@@ -125,21 +125,6 @@ def test_a_stop_is_passed_to_what_is_under_way(tmp_path: Path) -> None:
     assert study.stopping
 
 
-def test_what_the_budget_cuts_off_keeps_nothing_from_being_confirmed(tmp_path: Path) -> None:
-    study = made(tmp_path, trials=3)
-    study.search.epochs = 1.0
-    first, second = study.ask(), study.ask()
-    assert first is not None
-    assert second is not None
-    study.report(first.number, Report(9, 1.0, {"accuracy": 0.5, "epoch": 1.0}, done=True))
-    assert study.ask() is None
-    study.report(second.number, Report(1, 0.1, {"accuracy": 0.4, "epoch": 0.1}))
-    assert [record.number for record in study.search.unfinished] == [second.number]
-    seed = study.ask()
-    assert seed is not None
-    assert (seed.of, seed.replicate) == (first.number, 1)
-
-
 def test_a_stop_while_the_confirmation_is_made_is_not_forgotten(tmp_path: Path) -> None:
     InlineRunner(ToyObjective()).run(made(tmp_path, trials=1).search)
     study = made(tmp_path, trials=1)

@@ -16,7 +16,7 @@ from hpo.schedulers import AshaConfig, FifoConfig
 from hpo.space import FloatRange, SearchSpace
 from hpo.study.search import StudySearch
 from hpo.study.steps import Ladder
-from hpo.study.trials import ranked, remove_strangers, surplus
+from hpo.study.trials import ranked, remove_strangers
 
 SPACE = SearchSpace({"learning_rate": FloatRange(1e-5, 1e-1, log=True)})
 BUG = Failure(kind=FailureKind.BUG, reason="nobody expected this")
@@ -218,46 +218,6 @@ def test_a_search_of_few_trials_that_all_fail_says_so_too(make: MakeSearch) -> N
     assert "1 trial failed before any other" in (search.trouble or "")
 
 
-def test_a_trial_that_the_budget_cut_off_goes_on_with_a_larger_one_and_its_epochs_count_once(make: MakeSearch) -> None:
-    gone: list[str] = []
-    events: list[AnyEvent] = []
-    search = make("max", epochs=1.0, forget=gone.append, emit=events.append)
-    config = search.ask()
-    assert config is not None
-    assert search.report(config.number, report(2, 0.5)) is Verdict.CONTINUE
-    assert search.report(config.number, report(5, 0.6)) is Verdict.STOP
-    assert search.exhausted
-    assert not search.is_under_way
-    assert gone == []
-    assert not any(isinstance(event, TrialFinished) for event in events)
-    as_before = make("max", epochs=1.0)
-    for own in (search, as_before):
-        assert own.exhausted
-        assert own.ask() is None
-        (result,) = own.results
-        assert (result.state, result.value, result.metrics["epochs"]) == (TrialState.PRUNED, None, 1.25)
-        assert result.reason == "the budget was used up at 56% of training; with a larger one it goes on"
-    larger = make("max", epochs=1.5)
-    assert not larger.exhausted
-    assert larger.ask() == config
-    assert larger.report(config.number, report(5, 0.6)) is Verdict.CONTINUE  # it begins again, without a bookmark
-    assert larger.report(config.number, report(9, 0.7)) is Verdict.STOP
-    assert larger.records[0].state is TrialState.COMPLETE
-    assert larger._epochs_spent == 2.25
-    assert make("max", epochs=3.0)._epochs_spent == 2.25
-
-
-def test_the_default_configuration_is_trained_to_its_end_though_the_budget_is_used_up(make: MakeSearch) -> None:
-    search = make("max", epochs=1.0)
-    search.ledger.enqueue([("default", {"learning_rate": 1e-4})])
-    config = search.ask()
-    assert config is not None
-    again = make("max", epochs=1.0)
-    finish(again, 0.5)
-    assert again.exhausted
-    assert again.records[0].value == 0.5
-
-
 def test_epochs_of_a_trial_that_a_crash_kept_from_its_end_count_once(make: MakeSearch) -> None:
     config = make("max").ask()
     assert config is not None
@@ -375,17 +335,6 @@ def test_only_the_best_checkpoints_and_the_default_s_stay(make: MakeSearch, tmp_
         finish(search, value, tmp_path)
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert kept == ["trial-0000", "trial-0001", "trial-0003"]
-
-
-def test_the_disk_is_asked_once_for_a_checkpoint_that_is_gone(make: MakeSearch, tmp_path: Path) -> None:
-    search = make("max")
-    for value in (0.1, 0.5, 0.4):
-        finish(search, value, tmp_path)
-    best_first, gone = ranked(search.records, "max"), set[int]()
-    assert list(surplus(best_first, 1, 10_000, gone)) == [best_first[1].checkpoint]
-    assert gone == {0}
-    (tmp_path / "checkpoints" / "trial-0000").mkdir()
-    assert list(surplus(best_first, 1, 10_000, gone)) == [best_first[1].checkpoint]
 
 
 def test_a_byte_budget_keeps_at_least_the_best(make: MakeSearch, tmp_path: Path) -> None:
