@@ -160,13 +160,13 @@ def _column(name: str, values: Sequence[Any]) -> "pa.Array":
     def is_mixed(rows: int) -> bool:
         try:
             pa.array(values[:rows])
-        except pa.ArrowException:
+        except (pa.ArrowException, OverflowError):
             return True
         return False
 
     try:
         return pa.array(values)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OverflowError) as error:
         row = bisect_left(range(len(values) + 1), True, key=is_mixed)
         raise DataError(f"inputs, row {row}: {name!r} is of another kind than before ({error}); correct it") from error
 

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpo import asking
-from hpo.errors import ConfigError, DataError, ModelError, Problem, exit_code_of, install_command
+from hpo.errors import ConfigError, ModelError, Problem, exit_code_of, install_command
 
 if TYPE_CHECKING:
     from hpo.answering import Model
@@ -202,8 +202,6 @@ def _bare(one: Any) -> Any:
 def _rows(model: "Model", arguments: argparse.Namespace) -> "Encoded":
     from hpo.data import tables
 
-    if not arguments.input.exists():
-        raise DataError(f"{arguments.input}: there is no such file; correct --input")
     task = model.task
     names = asking.names(task.asked, arguments.text)
     _, found = tables.read_rows(arguments.input, task.asked, names, task.layout.asked_fault)

@@ -148,6 +148,8 @@ def judge(
             rows = micro_batch or batch
             is_early = failure.stage == "adapt"
             what = "out of memory while its model was adapted," if is_early else "out of memory"
+            if coupling is not None and failure.stage is None and tries < TRIES[FailureKind.LOST]:
+                return Again(micro_batch, f"{what}, whoever took it ({said}); it is trained again")
             if coupling is not None:
                 return Final(
                     f"{what} with {rows} rows at a time, which {coupling} needs together; "

@@ -55,8 +55,8 @@ class Evidence:
     """What both models say on the same test rows, in the same order; champion: None where there is none.
 
     obstacle: why nothing can be promoted whatever the rows say (a champion with other labels or without files, a limit
-    that is not kept), as a sentence. known: (rows,) those that the champion was trained on or chosen by, which are left
-    out: they say nothing of what it is worth. digest: sha256 of the test rows. against, seen: the champion's
+    that is not kept), as a sentence. known: (rows,) those that only one of the two was trained on or chosen by, which
+    are left out: they say nothing of what it is worth. digest: sha256 of the test rows. against, seen: the champion's
     version, and the highest one when it was looked up.
     """
 
@@ -76,7 +76,7 @@ class Evidence:
         return int(self.known.sum()) if self.known is not None and self.champion is not None else 0
 
     def on_new_rows(self) -> "Evidence":
-        """What both say on the rows that are new to both."""
+        """What both say on the rows that neither knows better than the other."""
         if self.known is None or self.champion is None or not self.left_out:
             return self
         rows = [row for row, is_known in enumerate(self.known) if not is_known]
@@ -119,7 +119,7 @@ def decide(evidence: Evidence, gate: PromotionConfig) -> Decision:
     own = evidence.score(np.asarray(evidence.challenger.predictions), references)
     said = f"{evidence.metric} is {own:.4f} on {len(references):,} test rows"
     if left_out:
-        said += f" ({left_out:,} more are left out, since the champion was trained on them or chosen by them)"
+        said += f" ({left_out:,} more are left out, since only one of the two was trained on them)"
     facts: dict[str, Any] = {
         "challenger_score": own,
         "metric": evidence.metric,

@@ -112,7 +112,7 @@ def _study(folder: Path, uri: str) -> "tuple[Study, dict[str, str]]":
     file = folder / "study.json"
     try:
         values = json.loads(file.read_text("utf-8"))
-        config = StudyConfig.from_json(json.dumps(values["config"]))
+        config = StudyConfig.from_json(json.dumps(values["config"] | {"tracking": {"uri": uri}}))
         saved = {str(name): str(value) for name, value in values["facts"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         said = str(error).partition("\n")[0]

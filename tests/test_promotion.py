@@ -84,8 +84,8 @@ def test_rows_that_the_champion_was_trained_on_say_nothing() -> None:
     assert (decision.rows, decision.left_out) == (50, 50)
     assert (decision.challenger_score, decision.champion_score) == (1.0, 0.5)
     assert decision.reasons[0] == (
-        "accuracy is 1.0000 on 50 test rows (50 more are left out, since the champion was trained on them or chosen by "
-        "them), against 0.5000 of the champion"
+        "accuracy is 1.0000 on 50 test rows (50 more are left out, since only one of the two was trained on them), "
+        "against 0.5000 of the champion"
     )
 
 

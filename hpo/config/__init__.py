@@ -100,6 +100,7 @@ def _validated(document: Document, base: Path) -> tuple[StudyConfig | None, list
         if values.get("model") is None and (names := models_of(values["space"])):
             values["model"] = {"name": names[0]}
         wrong = (written.keys() - values["space"].parameters.keys()) | {str(path[0]) for path, _ in found if path}
+    values.setdefault("tracking", {})  # else its default, of the environment, would be checked apart from all others
     config: StudyConfig | None = None
     try:
         config = StudyConfig.model_validate({**values, "base": base})

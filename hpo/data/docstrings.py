@@ -13,13 +13,13 @@ import importlib.util
 import os
 import random
 import re
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpo.data.source import SPLITS, RawSplit, Source, SplitName, check_columns
+from hpo.durable import replacing
 from hpo.errors import DataError, ServiceError
 
 if TYPE_CHECKING:
@@ -198,18 +198,12 @@ def _is_split(table: "pa.Table", name: str) -> "pa.Array":
 
 
 def _save(table: "pa.Table", path: Path) -> None:
-    """Temporary name, fsync, rename."""
     import pyarrow as pa
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        with open(temporary, "wb") as stream:
-            with pa.ipc.new_file(stream, table.schema) as writer:
-                writer.write_table(table)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.rename(path)
+        with replacing(path) as stream, pa.ipc.new_file(stream, table.schema) as writer:
+            writer.write_table(table)
     except OSError as error:
         raise ServiceError(
             f"{path.parent}: cannot write there ({error.strerror or error}); free or change it"

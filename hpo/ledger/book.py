@@ -211,7 +211,7 @@ class Ledger:
         with translated():
             trial = self._study._storage.get_trial(self._id(number))
             part, step = part_of(progress), part_of(self._amount(attributes_of(trial)["params"], progress))
-            if self._others or step != part:  # the steps are no curve; of several objectives Optuna takes none
+            if self._others or step != part or CURVE in trial.user_attrs:  # Optuna's steps, if it has any, are no curve
                 self._study._storage.set_trial_user_attr(trial._trial_id, CURVE, parts_of(trial) | {part: value})
             if not self._others:
                 self._study._storage.set_trial_intermediate_value(trial._trial_id, step, value)

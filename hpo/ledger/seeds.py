@@ -7,7 +7,8 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hpo.ledger.entries import TOLD, TOLD_FIELDS, has_outcome, hashed, part_of, run_of
+from hpo.draws import hashed
+from hpo.ledger.entries import TOLD, TOLD_FIELDS, has_outcome, part_of, run_of
 from hpo.ledger.generations import RUNS
 from hpo.ledger.storage import CHECKPOINTS, LEDGER, open_storage, translated
 from hpo.records import Seeds, TrialRecord, TrialState

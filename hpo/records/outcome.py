@@ -51,8 +51,8 @@ class Usage(Record):
 class Decision(Record):
     """Whether the challenger becomes champion, and the evidence. reasons: sentences with figures.
 
-    Scores: of `metric` on the `rows` test rows that count; `left_out` more do not, since the champion was trained on
-    them or chosen by them; digest: sha256 of all. improvement: of the challenger over the
+    Scores: of `metric` on the `rows` test rows that count; `left_out` more do not, since only one of the two was
+    trained on them or chosen by them; digest: sha256 of all. improvement: of the challenger over the
     champion, above zero where it is better; None without a champion. low, high: its two-sided interval, of the
     confidence asked or else of 0.95. test: what gave p_value. wins, losses: rows that only the challenger, only the
     champion has right (accuracy). against: the version compared with. seen: the highest version number when it was

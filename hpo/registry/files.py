@@ -25,11 +25,11 @@ def gather(whole: Path, uri: str) -> Path:
     for part in sorted((whole / "components").rglob("*")):  # MLflow keeps the tokenizer apart from the weights
         if part.is_file() and model.is_dir():
             part.rename(model / part.name)
-    for part in sorted(whole.glob("*.npy")):
-        part.rename(model / part.name)
     for path in (described, *(model / name for name in _NEEDED)):
         if not path.is_file():
             raise ModelError(f"{uri}: {path.name} is missing among its files; {_AGAIN}")
+    for part in sorted(whole.glob("*.npy")):
+        part.rename(model / part.name)
     try:
         metadata = yaml.safe_load(described.read_text("utf-8"))["metadata"] or {}
         if "hpo" in metadata:

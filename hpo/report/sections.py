@@ -326,16 +326,8 @@ def _evidence(summary: StudySummary) -> Section | None:
 
 def _trials(summary: StudySummary, trials: Sequence[TrialRecord], background: Background) -> Section:
     names = list(background.varying)
-    heads = (
-        "trial",
-        "state",
-        summary.metric,
-        *map(words.short_name, names),
-        "trained",
-        "minutes",
-        "proposed by",
-        "why",
-    )
+    searched = map(words.short_name, names)
+    heads = ("trial", "state", summary.metric, *searched, "trained", "minutes", "proposed by", "why")
     rows = []
     for trial in best_first(summary, trials):
         value = last_value(trial)

@@ -55,11 +55,11 @@ def short_params(params: Mapping[str, Scalar], names: Iterable[str]) -> str:
 
 
 def opened_again(winners: Sequence[str]) -> str | None:
-    """What it means that test rows were opened for all of these; None where they were opened once."""
+    """What it means that test rows were opened for all of these; None where they were opened for one."""
     if len(winners) < 2:
         return None
     return (
-        f"The test rows were opened {len(winners)} times, for {', '.join(dict.fromkeys(winners))}: who goes on after a "
+        f"The test rows were opened {len(winners)} times, for {', '.join(winners)}: who goes on after a "
         "look at them chooses by them, too, so the last score may be a little too good."
     )
 

@@ -3,6 +3,7 @@ test rows, decided on, registered. Must not know how it was found."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -86,9 +87,9 @@ class Challenge:
         )
         decision = decide(evidence, self.gate)
         theirs = present.decision.digest if present is not None and present.decision is not None else None
-        if champion is None or known is not None or theirs == digest:
+        if evidence.champion is None or known is not None or theirs == digest:
             return decision
-        note = "the champion was tested on other rows; nobody knows whether it was trained on some of these"
+        note = "nobody knows whether the champion was trained on some of these rows"
         return decision.model_copy(update={"reasons": (*decision.reasons, note)})
 
     def _ask_champion(self, folder: Path, answers: Answers) -> Answers:
@@ -111,18 +112,20 @@ class Challenge:
         return said
 
     def _known_to(self, folder: Path) -> Array | None:
-        """(rows,) test rows that the champion was trained on or chosen by, and the challenger was not. None where it
-        does not say. ModelError where those are all."""
+        """(rows,) test rows that only one of the two was trained on or chosen by. None where the champion does not say.
+        ModelError where those are all."""
         theirs = trained_on.load(folder)
         if theirs is None:
             return None
         test, layout = self.prepared.splits.tables["test"], self.config.task.layout
-        known = trained_on.stand_in(test, layout, theirs) & ~trained_on.stand_in(test, layout, self._trained_on)
+        known: Array = trained_on.stand_in(test, layout, theirs) ^ trained_on.stand_in(test, layout, self._trained_on)
         if known.all():
-            raise ModelError("it was trained on all test rows; keep data.seed and data.test of its study")
+            raise ModelError(
+                "only one of the two was trained on the test rows; keep data.seed and data.test of its study"
+            )
         return known
 
-    @property
+    @cached_property
     def _trained_on(self) -> Array:
         splits = self.prepared.splits
         return trained_on.texts_of((splits.train, splits.validation), self.config.task.layout)

@@ -20,6 +20,7 @@ from hpo.records import (
     AnyEvent,
     Confirmed,
     Failure,
+    FailureKind,
     Report,
     TrialConfig,
     TrialConfirmed,
@@ -175,7 +176,8 @@ class Confirmation:
         if running is None:
             return
         again = self.retries.judge(running.record, failure, running.rows)
-        if isinstance(again, str) and failure.kind in OF_CONFIGURATION:
+        is_short = failure.kind is FailureKind.OUT_OF_MEMORY and self.retries.is_whole(running.record)
+        if isinstance(again, str) and (is_short or failure.kind in OF_CONFIGURATION):
             self._finish(number, TrialState.FAILED, again)
             return
         if isinstance(again, str):

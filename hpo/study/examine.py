@@ -131,7 +131,7 @@ def temporary(study: Study, unfinished: Iterable[str] | None) -> list[Path]:
 def superfluous(study: Study, best_first: Iterable[TrialRecord], runs: Iterable[TrialRecord]) -> Iterator[Path]:
     """Checkpoints beyond those that are to be kept: of the search, and of seed runs that are not their trial's best."""
     keep = study.config.checkpoints
-    yield from surplus(list(best_first), keep.keep, keep.max_bytes)
+    yield from surplus(list(best_first), keep.keep, keep.max_bytes, set())
     best = {own.number: own for own in reversed(ranked(runs, study.config.mode))}
     for own in runs:
         if own is not best.get(own.number) and has_weights(own) and own.checkpoint is not None:

@@ -131,6 +131,7 @@ class Finish:
         if gate is not None and self.run_id is not None:
             challenge = Challenge(self.config, self.prepared, gate, self.run_id, self._say)
             decision, version = challenge.judge(best, answers, confirmed)
+        openings = earlier.openings if earlier else ()
         outcome = asked.model_copy(
             update={
                 "test_best": dict(answers.metrics),
@@ -143,7 +144,7 @@ class Finish:
                 "review": self._review(asked_best, best),
                 "decision": decision,
                 "model_uri": version.uri if version else None,
-                "opened": (*(earlier.openings if earlier else ()), _named(best.number, best.replicate)),
+                "opened": tuple(dict.fromkeys((*openings, _named(best.number, best.replicate)))),
             }
         )
         crash.at("promotion-outcome")

