@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpo import asking
-from hpo.errors import ConfigError, ModelError, Problem, exit_code_of, install_command
+from hpo.errors import ConfigError, DataError, ModelError, Problem, ServiceError, exit_code_of, install_command
 
 if TYPE_CHECKING:
     from hpo.answering import Model
@@ -82,8 +82,13 @@ def _export(arguments: argparse.Namespace) -> int:
         _move(target, arguments.output.absolute())
         print(table(figures))
         print(f"written: {arguments.output}", file=sys.stderr)
-        if registry is not None and version is not None:  # whatever it says, the files are there
-            place = registry.attach(version, target, f"onnx-version-{version.number}", _tags(figures))
+        if registry is not None and version is not None:
+            try:
+                place = registry.attach(version, target, f"onnx-version-{version.number}", _tags(figures))
+            except ServiceError as error:
+                raise ServiceError(
+                    f"{error}; the files are there, to log them export again to another folder"
+                ) from error
             print(f"logged with {version.uri}: {place}", file=sys.stderr)
     return 0
 
@@ -202,6 +207,8 @@ def _bare(one: Any) -> Any:
 def _rows(model: "Model", arguments: argparse.Namespace) -> "Encoded":
     from hpo.data import tables
 
+    if not os.path.exists(arguments.input):
+        raise DataError(f"{arguments.input}: there is no such file; correct --input")
     task = model.task
     names = asking.names(task.asked, arguments.text)
     _, found = tables.read_rows(arguments.input, task.asked, names, task.layout.asked_fault)

@@ -119,7 +119,8 @@ def decide(evidence: Evidence, gate: PromotionConfig) -> Decision:
     own = evidence.score(np.asarray(evidence.challenger.predictions), references)
     said = f"{evidence.metric} is {own:.4f} on {len(references):,} test rows"
     if left_out:
-        said += f" ({left_out:,} more are left out, since only one of the two was trained on them)"
+        remedy = "; keep data.seed and data.test of its study" if left_out > len(references) else ""
+        said += f" ({left_out:,} more are left out, since only one of the two was trained on them{remedy})"
     facts: dict[str, Any] = {
         "challenger_score": own,
         "metric": evidence.metric,

@@ -152,6 +152,9 @@ def test_a_trial_whose_rows_meet_is_not_given_fewer_at_a_time(coupling: dict[str
         f"out of memory with 32 rows at a time, which {name} needs together; lower per_device_train_batch_size "
         "(no memory)"
     )
+    again = own.judge(coupled, short(None), Rows())  # whoever took the memory of its machine
+    assert not isinstance(again, str)
+    assert own.rows(again[0]).task is None
     params = {**coupling, "adapt_per_device_train_batch_size": 64}
     assert not isinstance(own.judge(record(3, **params), short("adapt"), Rows()), str)  # where they never meet
 

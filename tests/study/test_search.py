@@ -186,6 +186,21 @@ def test_a_machine_on_which_every_trial_fails_ends_the_search_and_costs_no_trial
     assert not again.stopping
 
 
+def test_no_trial_is_stopped_for_others_that_fail_at_once(make: MakeSearch) -> None:
+    search = make("max", trials=8)
+    slow = search.ask()
+    assert slow is not None
+    for _ in range(5):
+        config = search.ask()
+        assert config is not None
+        search.failed(config.number, BUG)
+    assert search.ask() is None  # until somebody reports, more would be wasted
+    assert not search.stopping
+    search.report(slow.number, report(1, 0.5))
+    assert search.ask() is not None
+    assert not search.stopping
+
+
 def test_a_trial_that_failed_before_any_ended_gets_another_chance_and_then_has_failed(make: MakeSearch) -> None:
     search = make("max", trials=2)
     first = search.ask()
