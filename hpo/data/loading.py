@@ -143,7 +143,7 @@ def _records(tables: Mapping[SplitName, "pa.Table"], source: Source, config: Dat
         table, cut = tables[name], {"train": None, "validation": config.validation, "test": config.test}[name]
         origin = source.origins[cut.from_ if cut else name]
         if cut:
-            origin += f"; {len(table)} rows cut by data.seed {config.seed}"
+            origin += f"; {'about ' if config.group else ''}{cut.rows} rows cut by data.seed {config.seed}"
             origin += f", in whole groups of {config.group}" if config.group else ""
         most: int | None = getattr(config.limit, name)
         if most is not None and most == len(table):

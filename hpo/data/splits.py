@@ -67,8 +67,8 @@ def arrange(
         if cut.from_ not in splits:
             raise DataError(f"data.{name}: there is no {cut.from_} split to cut {cut.rows} rows from; cut from train")
         chosen = _choose(splits[cut.from_], cut.rows, layout, config, f"cut {name}", cut.from_)
-        if len(chosen) != cut.rows:
-            notes.append(f"{len(chosen)} rows are cut for {name}, not {cut.rows}: a cut takes whole groups")
+        if len(chosen) > cut.rows:
+            notes.append(f"{len(chosen)} rows are cut for {name}, not {cut.rows}: no group is smaller")
         splits[name] = splits[cut.from_].take(chosen)
         splits[cut.from_] = splits[cut.from_].take(np.setdiff1d(np.arange(len(splits[cut.from_])), chosen))
         for what, shared in compared.items():

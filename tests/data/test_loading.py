@@ -262,7 +262,7 @@ def test_rows_of_a_group_stand_on_one_side_of_every_cut(load_splits: Load, write
     assert sum(map(len, parts)) == len(set.union(*parts)) == 100
     assert splits.train.column_names == ["sentence", "label"]
     assert splits.notes == ()
-    assert splits.records[2].source.endswith("; 50 rows cut by data.seed 17, in whole groups of family")
+    assert splits.records[2].source.endswith("; about 50 rows cut by data.seed 17, in whole groups of family")
     assert load_splits(data).digest == splits.digest != load_splits(data | {"seed": 1}).digest
 
 
@@ -279,7 +279,9 @@ def test_a_group_is_the_column_of_a_task_too_and_compares_as_texts_do(load_split
 def test_groups_that_are_all_too_large_are_cut_by_the_smallest(load_splits: Load, write: Write) -> None:
     write("a.tsv", families(25, 10))
     data = {"files": {"train": "a.tsv"}, "validation": {"from": "train", "rows": 3}, "group": "family"}
-    assert len(load_splits(data).validation) == 5
+    splits = load_splits(data)
+    assert len(splits.validation) == 5
+    assert splits.notes == ("5 rows are cut for validation, not 3: no group is smaller",)
 
 
 def test_a_cut_from_validation_leaves_its_groups_in_no_other_split_and_published_ones_are_counted(
