@@ -295,7 +295,7 @@ def test_a_task_learns_and_its_checkpoint_answers(toy: Toy, tokenizer: Tokenizer
         mode=mode,
         pad_id=tokenizer.pad_id,
     )
-    params = {"learning_rate": 5e-3, "num_train_epochs": 4, "per_device_train_batch_size": 8, "bf16": False}
+    params = {"learning_rate": 2e-3, "num_train_epochs": 8, "per_device_train_batch_size": 8, "bf16": False}
     reports = list(objective(TrialConfig(number=0, params=params, seeds=Seeds(init=1, order=2), rungs=(0.5, 1.0))))
     values = [report.metrics[toy.task.default_metric] for report in reports]
     best = max(values) if mode == "max" else min(values)

@@ -93,7 +93,7 @@ def test_what_the_head_does_not_read_windows_do(tiny_bert: Path, tmp_path: Path)
         objective = TrialObjective(
             tiny_bert, own, labels, data, data / "checkpoints", "accuracy", "max", tokenizer.pad_id
         )
-        params = {"learning_rate": 5e-3, "num_train_epochs": 4, "per_device_train_batch_size": 8, "bf16": False}
+        params = {"learning_rate": 2e-3, "num_train_epochs": 8, "per_device_train_batch_size": 8, "bf16": False}
         *_, last = objective(TrialConfig(number=0, params=params, seeds=Seeds(init=1, order=2)))
         assert last.checkpoint is not None
         model = Model.open(last.checkpoint)
