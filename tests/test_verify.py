@@ -424,10 +424,10 @@ def test_nothing_is_mended_in_a_store_that_does_not_know_the_study(
 ) -> None:
     shutil.copy(store_template, tmp_path / "empty.db")
     link = (study / "mlflow.json").read_text()
-    for name in ("empty.db", "absent.db"):
+    for name, said in (("empty.db", "shows no run of this study"), ("absent.db", "does not answer")):
         options = ["--tracking-uri", f"sqlite:///{tmp_path}/{name}", "--repair", "--no-reevaluate"]
         assert verify.main(["--study", str(study), *options]) == 1
-        assert "shows no run of this study, and sqlite:///" in capsys.readouterr().err
+        assert f"{said}, and sqlite:///" in capsys.readouterr().err
     assert (study / "mlflow.json").read_text() == link
     assert query(tmp_path / "empty.db", "select count(*) from runs") == [(0,)]
     assert not (tmp_path / "absent.db").exists()

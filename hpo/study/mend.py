@@ -42,8 +42,9 @@ def mend(study: Study, facts: Facts, asked: AbstractSet[Mend], saved: dict[str, 
     if Mend.DISK in asked:
         tidy(study, facts)
     if (store := _store_of_another(study, facts)) is not None:
+        what = "shows no run of this study" if facts.mirror else "does not answer"
         return (
-            f"MLflow is not mended: {without_password(study.config.tracking.uri)} shows no run of this study, and "
+            f"MLflow is not mended: {without_password(study.config.tracking.uri)} {what}, and "
             f"{store} was told of it; name that one by --tracking-uri, or move for good by --resume under this one"
         )
     trouble = None
@@ -59,7 +60,7 @@ def mend(study: Study, facts: Facts, asked: AbstractSet[Mend], saved: dict[str, 
 def _store_of_another(study: Study, facts: Facts) -> str | None:
     """Where the study was told to, if MLflow is looked for elsewhere and has never heard of it there."""
     link = read_link(study.folder)
-    is_known = facts.mirror is None or any(own.kind == "study" for own in facts.mirror.runs)  # None: it is away
+    is_known = facts.mirror is not None and any(own.kind == "study" for own in facts.mirror.runs)
     if is_known or link is None or link.parent_run_id is None or link.uri == kept_store(study.config.tracking.uri):
         return None
     return link.uri or "another store"
