@@ -373,7 +373,7 @@ def test_the_command_prints_the_plan_of_the_quickstart(inline: Any, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("study: quickstart\n")
     assert re.search(r"# data      train [\d,]+ rows, validation [\d,]+ rows, test [\d,]+ rows", done.stdout)
-    reached = r"# trials    9 begin: 9 reach 25 % of their training, about \d reach 50 %, about \d the end\n"
+    reached = r"# trials    8 begin: 8 reach 25 % of their training, about \d the end\n"
     assert re.search(reached, done.stdout)
     assert [path.name for path in (tmp_path / "here").iterdir()] == [".cache"]
 
