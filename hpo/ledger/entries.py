@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from hpo.draws import hashed as hashed
 from hpo.records import BASELINE, Answered, Exploited, Failure, Seeds, TrialRecord, TrialState, is_owed
 from hpo.space import Choice, FloatRange, IntRange, Params, Scalar, Varying
 
